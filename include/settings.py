@@ -1,0 +1,131 @@
+"""Every setting of Tidemark, read once from the environment (prefix `TIDEMARK_`)."""
+
+from __future__ import annotations
+
+import os
+import secrets as secret_source
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(RuntimeError):
+    """A setting or secret is missing or wrong; the message says which one and what to do."""
+
+
+class Settings(BaseSettings):
+    """Where things are and how they are reached. Secrets are not here: they stay in `secrets_file`.
+
+    `warehouse_url` names host, port and database, never a user: each component connects with a role of its own.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", frozen=True)
+
+    repository: Path = Field(default=REPOSITORY, description="The checkout: DAGs, dbt project, contracts.")
+    home: Path = Field(default=REPOSITORY / ".tidemark", description="Everything made at run time.")
+    warehouse_url: str = Field(default="", description="postgresql://host:port/database of another server; empty means the embedded one.")
+    landing_url: str = Field(default="", description="file:// or s3:// address of the landing zone; empty means <home>/zone.")
+    secrets_file: Path | None = Field(default=None, description="Lines NAME=value; None means <home>/secrets.")
+    postgres_port: int = Field(default=54329, ge=1024, le=65535, description="Port of the embedded server on 127.0.0.1.")
+    postgres_max_connections: int = Field(default=120, ge=40)
+    airflow_port: int = Field(default=8080, ge=1024, le=65535, description="Port of the Airflow API server.")
+    airflow_host: str = Field(default="127.0.0.1", description="Address the Airflow API server binds to.")
+    airflow_auth: str = Field(default="simple", pattern="^(simple|fab)$", description="Login of the Airflow UI: simple here, fab on a server.")
+    simulate: bool = Field(default=True, description="Whether the simulator DAG keeps producing while the stack is up.")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the warehouse is the embedded server."""
+        return not self.warehouse_url
+
+    @property
+    def warehouse_address(self) -> tuple[str, int, str]:
+        """Host, port and database of the warehouse."""
+        if self.is_embedded:
+            return "127.0.0.1", self.postgres_port, "tidemark"
+        parts = urlsplit(self.warehouse_url)
+        if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not parts.path.strip("/"):
+            raise SettingsError(f"TIDEMARK_WAREHOUSE_URL must look like postgresql://host:5432/tidemark, got {parts.scheme}://{parts.hostname}{parts.path}")
+        return parts.hostname, parts.port or 5432, parts.path.strip("/")
+
+    @property
+    def zone_url(self) -> str:
+        """Address of the landing zone."""
+        return self.landing_url or (self.home / "zone").resolve().as_uri()
+
+    @property
+    def truth_dir(self) -> Path:
+        """Where the simulator records what it made up: outside of the zone."""
+        return self.home / "truth"
+
+    @property
+    def secrets_path(self) -> Path:
+        """The file that holds every secret, mode 600."""
+        return self.secrets_file or self.home / "secrets"
+
+    @property
+    def dbt_project_dir(self) -> Path:
+        """The dbt project of the house."""
+        return self.repository / "dbt_project"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process. Tests that change the environment call `get_settings.cache_clear()`."""
+    return Settings()
+
+
+def read_secrets(path: Path) -> dict[str, str]:
+    """Reads lines `NAME=value`; lines that start with # and blank lines are skipped.
+
+    Raises:
+        SettingsError: If a line is neither.
+    """
+    if not path.exists():
+        return {}
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not name.strip():
+            raise SettingsError(f"{path}, line {number}: expected NAME=value")
+        found[name.strip()] = value
+    return found
+
+
+def secret(name: str) -> str:
+    """A secret by name.
+
+    Raises:
+        SettingsError: If it was never generated.
+    """
+    path = get_settings().secrets_path
+    value = read_secrets(path).get(name)
+    if value is None:
+        raise SettingsError(f"secret {name} is not in {path}; run `tidemark up`, which generates what is missing")
+    return value
+
+
+def ensure_secrets(names: list[str]) -> None:
+    """Generates each named secret that does not exist yet. The file is replaced atomically and readable by its owner only."""
+    path = get_settings().secrets_path
+    known = read_secrets(path)
+    missing = [name for name in names if name not in known]
+    if not missing:
+        return
+    known.update({name: secret_source.token_urlsafe(32) for name in missing})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write("# Generated by Tidemark. Keep it, back it up, never commit it.\n")
+        file.writelines(f"{name}={value}\n" for name, value in known.items())
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)

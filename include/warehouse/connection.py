@@ -1,0 +1,71 @@
+"""Connections to the warehouse, one role a component (decision 12)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from urllib.parse import quote
+
+import psycopg
+
+from include.settings import get_settings, secret
+
+LOCK_TIMEOUT_S = 30
+
+
+class WarehouseUnavailable(RuntimeError):
+    """The warehouse does not answer; the message says where it was sought and what to do."""
+
+
+class Role(StrEnum):
+    """Who connects. No component connects as OWNER after start-up."""
+
+    OWNER = "tidemark_owner"
+    LOADER = "tidemark_loader"
+    TRANSFORMER = "tidemark_transformer"
+    ML = "tidemark_ml"
+    ANALYST = "tidemark_analyst"
+    API = "tidemark_api"
+    MLFLOW = "tidemark_mlflow"
+    AIRFLOW = "tidemark_airflow"
+
+
+def password_name(role: Role) -> str:
+    """Name of the secret that holds a role's password, for example TIDEMARK_LOADER_PASSWORD."""
+    return f"{role.value.upper()}_PASSWORD"
+
+
+def connect(role: Role, *, database: str | None = None, autocommit: bool = False) -> psycopg.Connection:
+    """Opens a connection as a role.
+
+    A lock is waited for at most 30 s, and the server notices within 2 s when the client has died.
+
+    Raises:
+        WarehouseUnavailable: If the server cannot be reached or refuses the role.
+    """
+    host, port, default_database = get_settings().warehouse_address
+    try:
+        return psycopg.connect(
+            host=host,
+            port=port,
+            dbname=database or default_database,
+            user=role.value,
+            password=secret(password_name(role)),
+            autocommit=autocommit,
+            connect_timeout=10,
+            application_name=role.value,
+            options=f"-c lock_timeout={LOCK_TIMEOUT_S}s -c client_connection_check_interval=2s -c timezone=UTC",
+        )
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+        raise WarehouseUnavailable(f"cannot reach the warehouse at {host}:{port} as {role.value}: {reason}. Run `tidemark up`, then `tidemark doctor`.") from error
+
+
+def libpq_url(role: Role, *, database: str | None = None) -> str:
+    """A URL for libpq clients (psql, ADBC). It holds the password: never print it."""
+    host, port, default_database = get_settings().warehouse_address
+    return f"postgresql://{role.value}:{quote(secret(password_name(role)), safe='')}@{host}:{port}/{database or default_database}"
+
+
+def sqlalchemy_url(role: Role, *, database: str | None = None, driver: str = "psycopg2") -> str:
+    """A URL for SQLAlchemy with its driver named, because a bare postgresql:// means psycopg 3 since SQLAlchemy 2.1."""
+    return libpq_url(role, database=database).replace("postgresql://", f"postgresql+{driver}://", 1)
