@@ -123,7 +123,7 @@ def configuration() -> dict[str, str]:
         "random_page_cost": "1.1",
         "max_wal_size": "4GB",
         "checkpoint_timeout": "15min",
-        "wal_compression": "lz4",
+        "wal_compression": "pglz",
         "jit": "off",
         "timezone": "UTC",
         "log_timezone": "UTC",

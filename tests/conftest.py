@@ -1,0 +1,140 @@
+"""Fixtures of all tests: one real PostgreSQL a test process, one fresh database a test, cloned from a migrated template."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from include.settings import REPOSITORY, get_settings
+from include.warehouse import Role, bootstrap, connect, migrate, server
+from include.warehouse.bootstrap import connect_as_superuser
+
+TEMPLATE = "tidemark_template"
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    """Sets TIDEMARK_* variables for this process and its children and makes the settings read them."""
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The test process's own server."""
+
+    home: Path
+    port: int
+
+    def url(self, database: str) -> str:
+        """Address of one of its databases, in the form of TIDEMARK_WAREHOUSE_URL."""
+        return f"postgresql://127.0.0.1:{self.port}/{database}"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running embedded server whose database `tidemark_template` is migrated and never written to."""
+    home = Path(tempfile.mkdtemp(prefix="tidemark-test-"))
+    port = free_port()
+    patch = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
+        patch.delenv(name)
+    set_environment(patch, TIDEMARK_HOME=str(home), TIDEMARK_POSTGRES_PORT=str(port))
+    try:
+        server.start()
+        # From here on the warehouse is named by its URL, as on a server installation; the superuser comes from a secret.
+        with get_settings().secrets_path.open("a", encoding="utf-8") as file:
+            password = [line for line in get_settings().secrets_path.read_text().splitlines() if line.startswith("POSTGRES_PASSWORD=")][0].partition("=")[2]
+            file.write(f"WAREHOUSE_ADMIN_URL=postgresql://postgres:{password}@127.0.0.1:{port}/postgres\n")
+        set_environment(patch, TIDEMARK_WAREHOUSE_URL=f"postgresql://127.0.0.1:{port}/{TEMPLATE}")
+        bootstrap()
+        migrate()
+        yield Cluster(home, port)
+    finally:
+        patch.delenv("TIDEMARK_WAREHOUSE_URL", raising=False)
+        get_settings.cache_clear()
+        server.purge()
+        patch.undo()
+        get_settings.cache_clear()
+
+
+def clone_database(template: str, name: str) -> None:
+    """Makes database `name` from a template, with the template's grants on the database itself."""
+    with connect_as_superuser() as connection:
+        connection.execute(sql.SQL("create database {} template {} owner tidemark_owner").format(sql.Identifier(name), sql.Identifier(template)))
+        roles = sql.SQL(", ").join(sql.Identifier(role.value) for role in Role if role not in {Role.AIRFLOW, Role.MLFLOW})
+        connection.execute(sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(name), roles))
+
+
+def drop_database(name: str) -> None:
+    """Drops a database, closing what is still connected to it."""
+    with connect_as_superuser() as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """One test's own database and landing zone."""
+
+    url: str
+    zone_dir: Path
+
+    def rows(self, query: str, role: Role = Role.OWNER) -> list[tuple]:
+        """All rows of a query."""
+        with connect(role) as connection:
+            return connection.execute(query).fetchall()  # type: ignore[call-overload]
+
+    def value(self, query: str, role: Role = Role.OWNER) -> object:
+        """First column of the first row."""
+        return self.rows(query, role)[0][0]
+
+    def execute(self, statement: str, role: Role = Role.OWNER) -> None:
+        """Runs and commits a statement."""
+        with connect(role) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def warehouse(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    """A fresh migrated database and an empty zone; the settings of this process and its children point to them."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    clone_database(TEMPLATE, name)
+    zone = tmp_path / "zone"
+    zone.mkdir()
+    set_environment(monkeypatch, TIDEMARK_WAREHOUSE_URL=cluster.url(name), TIDEMARK_LANDING_URL=zone.as_uri())
+    yield Warehouse(cluster.url(name), zone)
+    monkeypatch.undo()
+    get_settings.cache_clear()
+    drop_database(name)
+
+
+@pytest.fixture
+def owner(warehouse: Warehouse) -> Iterator[psycopg.Connection]:
+    """A connection to the test's database as its owner, in autocommit."""
+    with connect(Role.OWNER, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real public data sets; tests that need it are skipped where it is absent (it is never on a newcomer's machine)."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("the folder shared/data beside the repository is absent; it is not part of the repository")
+    return REAL_DATA
