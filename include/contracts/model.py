@@ -1,0 +1,178 @@
+"""What a stream promises, as plain data: every other room reads a stream through these classes and never through its YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+
+PERSONAL = "personal"
+PSEUDONYM_SUFFIX = "_pseudonym"
+EVENT_AT = "event_at"
+
+
+class LogicalType(StrEnum):
+    """Logical types of the Open Data Contract Standard that a field may have."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+
+
+class StreamKind(StrEnum):
+    """An event happened once; an entity has versions that follow each other."""
+
+    EVENT = "event"
+    ENTITY = "entity"
+
+
+class Source(StrEnum):
+    """Kind of source; one landing DAG each."""
+
+    DEVICE = "device"
+    COMMERCE = "commerce"
+
+
+class Winner(StrEnum):
+    """Which of several differing copies of an event counts, by zone arrival, where the contract names no version field."""
+
+    KEEP_FIRST = "keep_first"
+    KEEP_LATEST = "keep_latest"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a stream.
+
+    Attributes:
+        name: Column name in raw and staging (snake_case with unit suffix), e.g. `temperature_c`.
+        path: Where the field stands in the JSON payload, e.g. `("measurements", "temperature")`.
+        logical_type: Type of the value; see `include.contracts.compile.POSTGRES_TYPES` for the column type.
+        required: A payload without a value is refused.
+        unit: Unit for humans (`°C`); None where a unit makes no sense.
+        enum: Allowed values; None where any value is.
+        minimum: Least allowed number, inclusive.
+        maximum: Greatest allowed number, inclusive.
+        max_length: Most characters of a text.
+        pattern: Regular expression that the whole text must match (anchored with ^ and $).
+        classification: `"personal"` for personal data, else None or `"internal"`.
+        key: Part of the event's identity.
+        description: One or two sentences for humans.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    logical_type: LogicalType
+    required: bool
+    unit: str | None
+    enum: tuple[str, ...] | None
+    minimum: float | None
+    maximum: float | None
+    max_length: int | None
+    pattern: str | None
+    classification: str | None
+    key: bool
+    description: str
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether the clear value may stand in zone, raw, quarantine, correction and lake only."""
+        return self.classification == PERSONAL
+
+    @property
+    def pseudonym(self) -> str | None:
+        """Name of the twin column that holds the keyed pseudonym; None for a field that is not personal."""
+        return f"{self.name}{PSEUDONYM_SUFFIX}" if self.is_personal else None
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """A condition between fields of one row.
+
+    Attributes:
+        name: Identifier; the error code of a row that breaks it is `rule:<name>`.
+        expression: SQL boolean over column names, e.g. `dew_point_c <= temperature_c`. NULL passes.
+        description: Why the rule holds.
+    """
+
+    name: str
+    expression: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything that rooms of the house need to know about one stream.
+
+    Attributes:
+        stream: Name of the stream, of its raw table and of its zone folder.
+        version: Semantic version of the contract.
+        kind: Event or entity.
+        source: Kind of source, which decides the landing DAG.
+        owner: Team that answers for the data.
+        description: What the stream is, for humans.
+        fields: In column order. The event time is among them, under the name `event_at`.
+        rules: Conditions between fields of a row.
+        key: Names of the fields that are the event's identity, together with tenant and stream.
+        event_time: Name of the field that says when the event happened; always `event_at`.
+        version_field: Field whose greatest value wins among copies; None where `winner` decides.
+        winner: Rule among copies where there is no version field.
+        partition: Month of event time (only where event time is part of the key), or hash of `event_id`.
+        bucket_columns: Fields, besides `tenant_id` and `event_at`, by which models bucket; indexed, and logged when a row changes.
+        earliest: Events before it are refused (`event_time_out_of_range`).
+        future_tolerance: How far event time may lie after arrival.
+        freshness: Silence longer than this is red.
+        max_quarantined_share: Greatest share of quarantined rows, in [0, 1], among the last `quarantine_window` rows.
+        quarantine_window: Number of rows that the share looks at.
+    """
+
+    stream: str
+    version: str
+    kind: StreamKind
+    source: Source
+    owner: str
+    description: str
+    fields: tuple[Field, ...]
+    rules: tuple[RowRule, ...]
+    key: tuple[str, ...]
+    event_time: str
+    version_field: str | None
+    winner: Winner
+    partition: Literal["month", "hash"]
+    bucket_columns: tuple[str, ...]
+    earliest: datetime
+    future_tolerance: timedelta
+    freshness: timedelta
+    max_quarantined_share: float
+    quarantine_window: int
+
+    @cached_property
+    def by_name(self) -> dict[str, Field]:
+        """Fields by column name, in column order."""
+        return {field.name: field for field in self.fields}
+
+    @cached_property
+    def paths(self) -> dict[str, Field]:
+        """Fields by dotted payload path: `{"measurements.temperature": Field(...)}`."""
+        return {".".join(field.path): field for field in self.fields}
+
+    @cached_property
+    def personal_fields(self) -> tuple[Field, ...]:
+        """Fields that hold personal data, each with a pseudonym column beside it."""
+        return tuple(field for field in self.fields if field.is_personal)
+
+    def field(self, name: str) -> Field:
+        """Field of a column name.
+
+        Raises:
+            KeyError: If the contract has no such field; the message lists those it has.
+        """
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise KeyError(f"stream {self.stream} has no field {name!r}; it has {', '.join(self.by_name)}") from None
