@@ -1,0 +1,70 @@
+"""Keep house: what has to be thrown away, rotated and prepared so that the stack may run for years.
+
+**Purpose.** Micro-batches make many runs a day; without this DAG Airflow's database, the logs and the history of builds would grow without end, and the
+first event of a new month would have to make its partition while loading.
+
+**Reads and writes.** Makes partitions seven days ahead. Removes runs, task instances and logs of Airflow and build history of `ops` older than the
+retention in the Airflow variables. Vacuums and analyzes. Never touches raw rows, ledger, quarantine or marts.
+
+**Schedule and lateness.** Daily. A missed day is made good by the next.
+
+**On failure.** Clear the failed task; each does nothing where its work is done. After a week of red partitions, loading makes them itself, only slower.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, Variable, dag, task
+
+from include.tags import Pool, Tag
+
+
+@dag(
+    # At 03:40 every day, when little else runs.
+    schedule=CronDataIntervalTimetable("40 3 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    tags=[Tag.OPERATIONS],
+    doc_md=__doc__,
+)
+def keep_house():
+    @task(pool=Pool.LANDING)
+    def make_partitions_ahead(data_interval_end: pendulum.DateTime | None = None) -> int:
+        from include.stack.housekeeping import make_partitions
+
+        return make_partitions(data_interval_end, ahead=timedelta(days=7))
+
+    @task
+    def clean_airflow(data_interval_end: pendulum.DateTime | None = None) -> None:
+        from include.stack.housekeeping import clean_airflow_metadata
+
+        clean_airflow_metadata(data_interval_end, keep=timedelta(days=int(Variable.get("airflow_history_days"))))
+
+    @task
+    def remove_old_logs(data_interval_end: pendulum.DateTime | None = None) -> int:
+        from include.stack.housekeeping import remove_logs
+
+        return remove_logs(data_interval_end, keep=timedelta(days=int(Variable.get("log_history_days"))))
+
+    @task(pool=Pool.DBT)
+    def prune_build_history() -> dict[str, int]:
+        from include.stack.housekeeping import prune_ops_history
+
+        return prune_ops_history(keep=timedelta(days=int(Variable.get("build_history_days"))))
+
+    @task(pool=Pool.DBT)
+    def vacuum_and_analyze() -> int:
+        from include.stack.housekeeping import vacuum
+
+        return vacuum()
+
+    make_partitions_ahead()
+    clean_airflow() >> remove_old_logs()
+    prune_build_history() >> vacuum_and_analyze()
+
+
+keep_house()

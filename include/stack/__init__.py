@@ -1,0 +1,1 @@
+"""The supervised Airflow of the house: environment, settings, processes, health."""
