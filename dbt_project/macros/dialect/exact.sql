@@ -1,0 +1,8 @@
+{#- Sums and averages that do not depend on the order of rows: sum(float8) does, numeric does not. Out comes double precision. -#}
+{% macro exact_sum(expression) -%}
+    sum(({{ expression }})::numeric)::double precision
+{%- endmacro %}
+
+{% macro exact_avg(expression) -%}
+    (sum(({{ expression }})::numeric) / nullif(count({{ expression }}), 0))::double precision
+{%- endmacro %}

@@ -1,0 +1,20 @@
+"""The call of dbt and the state of incremental models."""
+
+from include.transform.build import Build, BuildResult, TransformFailed, build, fix_horizon, request_touch
+from include.transform.deploy import deploy, docs_folder, generate_docs
+from include.transform.invocation import DbtError, load_manifest, manifest_folder
+
+__all__ = [
+    "Build",
+    "BuildResult",
+    "DbtError",
+    "TransformFailed",
+    "build",
+    "deploy",
+    "docs_folder",
+    "fix_horizon",
+    "generate_docs",
+    "load_manifest",
+    "manifest_folder",
+    "request_touch",
+]
