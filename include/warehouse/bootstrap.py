@@ -42,6 +42,7 @@ def bootstrap(database: str | None = None) -> None:
         for role in Role:
             action = sql.SQL("alter role {} login password {}") if role.value in existing else sql.SQL("create role {} login password {}")
             connection.execute(action.format(sql.Identifier(role.value), sql.Literal(secret(password_name(role)))))
+        connection.execute("grant tidemark_transformer, tidemark_ml to tidemark_owner")  # the owner may read and repair what dbt and ML made
         connection.execute("alter role tidemark_analyst set default_transaction_read_only = on")
         connection.execute("alter role tidemark_analyst set statement_timeout = '5min'")
         databases = {row[0] for row in connection.execute("select datname from pg_database")}

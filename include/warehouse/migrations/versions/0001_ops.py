@@ -232,15 +232,15 @@ begin
     delete from ops.dbt_run_result where completed_at < clock_timestamp() - keep;
     get diagnostics results = row_count;
     delete from ops.bucket_change c
-    where c.changed_at < clock_timestamp() - keep
-        or (c.changed_at < clock_timestamp() - interval '1 day'
-            and c.change_id <= (select coalesce(min(s.position), 9223372036854775807) from ops.model_state s where s.input = c.relation));
+    where c.changed_at < clock_timestamp() - interval '1 day'
+        -- state names inputs by model, the log by schema and model
+        and c.change_id <= (select coalesce(min(s.position), 9223372036854775807) from ops.model_state s where s.input = split_part(c.relation, '.', 2));
     get diagnostics buckets = row_count;
     delete from ops.row_change c
     where exists (select from ops.model_state s where s.input = 'stg_' || c.stream)
         and c.batch_id <= (select min(s.position) from ops.model_state s where s.input = 'stg_' || c.stream);
     get diagnostics changes = row_count;
-    delete from ops.build b where b.created_at < clock_timestamp() - keep;
+    delete from ops.build b where b.created_at < clock_timestamp() - keep and not exists (select from ops.model_state s where s.build_id = b.build_id);
     get diagnostics builds = row_count;
     return jsonb_build_object('dbt_run_result', results, 'bucket_change', buckets, 'row_change', changes, 'build', builds);
 end

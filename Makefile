@@ -1,0 +1,68 @@
+# Tidemark. `make demo` shows it all, `make test` checks it; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+STAMP := $(VENV)/.runtime
+DEV_STAMP := $(VENV)/.development
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate clean
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: setup  ## Set up everything, run the whole way once, leave the stack running
+	@$(BIN)/tidemark demo
+
+test: setup-dev  ## All tests, on a server of their own
+	@$(PYTEST) -n 2 --dist loadgroup -m "not e2e and not prove" --cov --cov-report= -q
+	@$(PYTEST) -m "e2e and not prove" --cov --cov-append --cov-report= -q
+	@$(BIN)/coverage report | tail -n 40
+
+up: setup  ## Start the stack
+	@$(BIN)/tidemark up
+
+down:  ## Stop the stack; no process stays
+	@$(BIN)/tidemark down
+
+setup: $(STAMP)  ## The virtual environment with the pinned packages
+
+setup-dev: $(DEV_STAMP)  ## The same plus what tests and lint need
+
+$(UV): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Tidemark needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}: install one and run make PYTHON=/path/to/python3")'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "Python cannot make a virtual environment: on Debian and Ubuntu install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
+	@touch $(UV)
+
+$(STAMP): requirements.txt pyproject.toml $(UV)
+	@start=$$SECONDS; $(UV) pip install --quiet --python $(BIN)/python -r requirements.txt && $(UV) pip install --quiet --python $(BIN)/python --no-deps --editable . \
+		&& echo "packages: $$((SECONDS - start)) s"
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt $(STAMP)
+	@$(UV) pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@touch $@
+
+lint: setup-dev  ## Style, types and SQL, checked and never changed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt_project/models
+
+format: setup-dev  ## Let ruff and sqlfluff mend what they can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar dbt_project/models
+
+lock: $(UV)  ## Compile requirements*.txt from requirements*.in
+	@$(UV) pip compile --quiet --no-emit-index-url requirements.in -o requirements.txt
+	@$(UV) pip compile --quiet --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+contracts: setup  ## Write what is generated from the contracts
+	@$(BIN)/tidemark contracts compile
+
+prove: setup-dev  ## The long proofs
+	@$(PYTEST) -m prove -q
+
+clean:  ## Remove build output, not data
+	@rm -rf build .coverage* .pytest_cache .mypy_cache .ruff_cache dbt_project/target dbt_project/logs
