@@ -1,0 +1,1 @@
+"""One module a prediction: its question, population, features, candidates and baselines."""
