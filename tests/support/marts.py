@@ -1,0 +1,54 @@
+"""What a test compares: every table that dbt makes, without the columns that say how it came about."""
+
+from __future__ import annotations
+
+from include.transform import build, fix_horizon
+from include.transform.invocation import load_manifest
+from include.warehouse import Role, connect
+
+Snapshot = dict[str, tuple[tuple[str, ...], list[tuple]]]
+MICRO_BATCH = "tag:micro_batch"
+EVERYTHING = "tag:micro_batch tag:hourly tag:priorities"
+
+
+def tables() -> list[str]:
+    """schema.name of every table of the project."""
+    return sorted(
+        f"{node.schema}.{node.alias}"
+        for node in load_manifest().nodes.values()
+        if node.resource_type.value == "model" and node.config.materialized in {"incremental", "refilled_table"}
+    )
+
+
+def snapshot(names: list[str] | None = None) -> Snapshot:
+    """Columns and ordered rows of each table; columns starting with _ are left out (decision 6)."""
+    found: Snapshot = {}
+    with connect(Role.OWNER) as connection:
+        for name in names or tables():
+            columns = tuple(
+                row[0]
+                for row in connection.execute(
+                    "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped and left(attname, 1) <> '_' order by attname",
+                    (name,),
+                )
+            )
+            listed = ", ".join(f'"{column}"' for column in columns)
+            found[name] = columns, connection.execute(f"select {listed} from {name} order by {listed}").fetchall()  # noqa: S608
+    return found
+
+
+def differences(left: Snapshot, right: Snapshot) -> list[str]:
+    """One line a table that differs, with an example row of each side."""
+    lines = []
+    for name in sorted(left.keys() | right.keys()):
+        (left_columns, left_rows), (right_columns, right_rows) = left.get(name, ((), [])), right.get(name, ((), []))
+        if left_columns != right_columns or left_rows != right_rows:
+            only_left = [row for row in left_rows if row not in set(right_rows)][:1]
+            only_right = [row for row in right_rows if row not in set(left_rows)][:1]
+            lines.append(f"{name}: {len(left_rows)} rows against {len(right_rows)}; only left {only_left}; only right {only_right}; columns {left_columns}")
+    return lines
+
+
+def build_marts(selector: str = EVERYTHING, *, run_tests: bool = False, rebuild: bool = False) -> None:
+    """One build up to what has landed."""
+    build(selector, fix_horizon(), run_tests=run_tests, rebuild=rebuild)
