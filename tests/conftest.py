@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,9 @@ from include.warehouse import Role, bootstrap, connect, migrate, server
 from include.warehouse.bootstrap import connect_as_superuser
 
 TEMPLATE = "tidemark_template"
+DEPLOYED_TEMPLATE = "tidemark_deployed"
+# Tests of one process run one after another, so one name serves all; dbt's parsed project is valid for one database name only.
+TEST_DATABASE = "tidemark_test"
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -111,18 +113,43 @@ class Warehouse:
             connection.execute(statement)  # type: ignore[call-overload]
 
 
+def _fresh_warehouse(cluster: Cluster, template: str, zone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    drop_database(TEST_DATABASE)
+    clone_database(template, TEST_DATABASE)
+    zone.mkdir()
+    set_environment(monkeypatch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=zone.as_uri())
+    yield Warehouse(cluster.url(TEST_DATABASE), zone)
+    monkeypatch.undo()
+    get_settings.cache_clear()
+
+
 @pytest.fixture
 def warehouse(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     """A fresh migrated database and an empty zone; the settings of this process and its children point to them."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    clone_database(TEMPLATE, name)
-    zone = tmp_path / "zone"
-    zone.mkdir()
-    set_environment(monkeypatch, TIDEMARK_WAREHOUSE_URL=cluster.url(name), TIDEMARK_LANDING_URL=zone.as_uri())
-    yield Warehouse(cluster.url(name), zone)
-    monkeypatch.undo()
+    yield from _fresh_warehouse(cluster, TEMPLATE, tmp_path / "zone", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def deployed_template(cluster: Cluster) -> str:
+    """Name of a database that has the project's views and is never written to."""
+    from include.transform import deploy
+
+    drop_database(TEST_DATABASE)
+    clone_database(TEMPLATE, TEST_DATABASE)
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE))
+        deploy()
     get_settings.cache_clear()
-    drop_database(name)
+    with connect_as_superuser() as connection:
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (TEST_DATABASE,))
+        connection.execute(sql.SQL("alter database {} rename to {}").format(sql.Identifier(TEST_DATABASE), sql.Identifier(DEPLOYED_TEMPLATE)))
+    return DEPLOYED_TEMPLATE
+
+
+@pytest.fixture
+def deployed(cluster: Cluster, deployed_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    """Like `warehouse`, with the dbt project's views in place and its manifest parsed: ready to build marts."""
+    yield from _fresh_warehouse(cluster, deployed_template, tmp_path / "zone", monkeypatch)
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Decision 6: any order of arrival, any number of builds → the same tables as one full refresh."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from include.settings import get_settings
+from tests.conftest import TEST_DATABASE, Cluster, Warehouse, clone_database, drop_database, set_environment
+from tests.support.marts import Snapshot, build_marts, differences, snapshot
+from tests.support.payloads import put
+from tests.support.scenario import files, land, land_stream
+
+@pytest.fixture(scope="session")
+def on_time(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """The tables when every file landed in order of arrival before the only build."""
+    drop_database(TEST_DATABASE)
+    clone_database(deployed_template, TEST_DATABASE)
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=tmp_path_factory.mktemp("zone").as_uri())
+        for file in files():
+            put(file.stream, file.payloads, arrived_at=file.arrived_at, tenant=file.tenant)
+        for stream in sorted({file.stream for file in files()}):
+            land_stream(stream)
+        build_marts()
+        tables = snapshot()
+    get_settings.cache_clear()
+    return tables
+
+
+def test_the_reference_holds_something(on_time: Snapshot) -> None:
+    counted = {name: len(rows) for name, (_, rows) in on_time.items()}
+    assert counted["maintenance.fct_device_reading_hourly"] > 100
+    assert all(counted[name] > 0 for name in counted), counted
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_twenty_files_in_any_order_give_the_same_marts(seed: int, on_time: Snapshot, deployed: Warehouse) -> None:
+    dice = random.Random(seed)
+    arrivals = files()
+    dice.shuffle(arrivals)
+    build_after = set(dice.sample(range(1, len(arrivals) - 1), 2))
+    for position, file in enumerate(arrivals):
+        land(file)
+        if position in build_after:
+            build_marts()
+    build_marts()
+    assert differences(snapshot(), on_time) == []
