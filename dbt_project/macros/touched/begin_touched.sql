@@ -45,7 +45,9 @@
             {%- set log = run_query("select coalesce(max(change_id), " ~ since ~ "), coalesce(bool_or(bucket is null), false) from ops.bucket_change where relation = '"
                 ~ input_key ~ "' and change_id > " ~ since)[0] -%}
             {%- set upto = log[0] | int -%}
-            {%- if flags_of_run.rebuild or log[1] -%}
+            {%- if (not exists_now) and '{this}' in mapping.get('select', '') -%}
+                {#- The mapping looks changes up among stored rows, and there are none yet. -#}
+            {%- elif flags_of_run.rebuild or log[1] -%}
                 {%- do parts.append(mapped_buckets(mapping, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
                 {%- if exists_now -%}
                     {%- do parts.append("select " ~ (bucket | join(', ')) ~ " from " ~ this) -%}
