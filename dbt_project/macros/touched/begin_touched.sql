@@ -29,7 +29,9 @@
         {%- if input.kind == 'stream' -%}
             {%- set upto = horizon_of(input.stream) -%}
             {%- set since = 0 if flags_of_run.rebuild else state[name].position -%}
-            {%- do parts.append(mapped_buckets(mapping, input, "(select " ~ columns ~ " from " ~ input.relation ~ " where _batch_id > " ~ since ~ " and _batch_id <= " ~ upto ~ ")")) -%}
+            {%- if exists_now or '{this}' not in mapping.get('select', '') -%}
+                {%- do parts.append(mapped_buckets(mapping, input, "(select " ~ columns ~ " from " ~ input.relation ~ " where _batch_id > " ~ since ~ " and _batch_id <= " ~ upto ~ ")")) -%}
+            {%- endif -%}
             {%- if not flags_of_run.rebuild -%}
                 {%- set old = "(select " ~ ("old_row." ~ (input.columns | join(', old_row.'))) ~ " from ops.row_change as moved, lateral jsonb_populate_record(null::" ~ input.rowtype
                     ~ ", moved.position) as old_row where moved.stream = '" ~ input.stream ~ "' and moved.batch_id > " ~ since ~ " and moved.batch_id <= " ~ upto ~ ")" -%}
@@ -46,7 +48,7 @@
                 ~ input_key ~ "' and change_id > " ~ since)[0] -%}
             {%- set upto = log[0] | int -%}
             {%- if (not exists_now) and '{this}' in mapping.get('select', '') -%}
-                {#- The mapping looks changes up among stored rows, and there are none yet. -#}
+                {#- The mapping looks changes up among this model's rows, and there are none yet. -#}
             {%- elif flags_of_run.rebuild or log[1] -%}
                 {%- do parts.append(mapped_buckets(mapping, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
                 {%- if exists_now -%}
