@@ -233,9 +233,10 @@ def split_by_time(dates: Sequence[date] | pd.Series, *, gap: timedelta, shares: 
         raise NotEnoughData("no row has a complete outcome window yet: let the sources run on, or land older history")
     first, last = min(dates), max(dates)
     usable = (last - first).days + 1 - 2 * gap_days
-    train_days, validation_days = (max(1, int(usable * share)) for share in shares[:2])
-    if usable - train_days - validation_days < 1:
+    if usable < 3:
         raise NotEnoughData(f"{first} to {last} is too short for three parts with {gap_days} days between them: at least {2 * gap_days + 3} days are needed")
+    validation_days = max(1, int(usable * shares[1]))
+    train_days = max(1, min(int(usable * shares[0]), usable - validation_days - 1))
     validation_first = first + timedelta(days=train_days + gap_days)
     test_first = validation_first + timedelta(days=validation_days + gap_days)
     return TimeSplit(
