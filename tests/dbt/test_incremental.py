@@ -1,0 +1,197 @@
+"""Incremental equals full refresh, two layers down, whatever happened to the rows; analysts' views survive; a backfill repairs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from psycopg import sql
+
+from include.transform import TransformFailed, build, fix_horizon, request_touch
+from include.warehouse import Role, connect
+from tests.conftest import Warehouse
+from tests.support.marts import EVERYTHING, build_marts, differences, snapshot, tables
+from tests.support.payloads import at, order, put, telemetry
+from tests.support.scenario import File, files, land, land_stream
+
+
+def land_all() -> None:
+    for file in files():
+        put(file.stream, file.payloads, arrived_at=file.arrived_at, tenant=file.tenant)
+    for stream in sorted({file.stream for file in files()}):
+        land_stream(stream)
+
+
+def remove_event(stream: str, where: str) -> None:
+    """Removes raw rows the way an erasure does: under the stream's lock, with a batch id, logging where they stood."""
+    with connect(Role.LOADER) as connection:
+        connection.execute("select ops.lock_stream(%s)", (stream,))
+        batch = connection.execute("select nextval('ops.batch_id_seq')").fetchone()[0]  # type: ignore[index]
+        connection.execute("select ops.lock_raw_changes()")
+        removed = connection.execute(
+            f"with gone as (delete from raw.{stream} where {where} returning tenant_id, device_id, event_at) "  # type: ignore[arg-type]
+            f"insert into ops.row_change (stream, batch_id, tenant_id, position) "
+            f"select '{stream}', {batch}, tenant_id, jsonb_build_object('tenant_id', tenant_id, 'device_id', device_id, 'event_at', event_at) from gone"
+        ).rowcount
+        assert removed > 0
+        connection.execute("update ops.stream_state set last_batch_id = %s where stream = %s", (batch, stream))
+
+
+def test_incremental_equals_rebuild_after_every_kind_of_change(deployed: Warehouse) -> None:
+    early, late = files()[:8], files()[8:]
+    for file in early:
+        land(file)
+    build_marts()
+    for file in late:
+        land(file)
+    build_marts()
+    incremental = snapshot()
+    build_marts(rebuild=True)
+    assert differences(incremental, snapshot()) == []
+
+
+def test_a_removed_event_empties_its_hour_and_day(deployed: Warehouse) -> None:
+    land(File("device_telemetry", at(1), (telemetry("m1", at(0, 10)), telemetry("m1", at(0, 11)), telemetry("m2", at(0, 10)))))
+    build_marts()
+    assert deployed.value("select count(*) from maintenance.fct_device_reading_daily where device_id = 'm2'") == 1
+    remove_event("device_telemetry", "device_id = 'm2'")
+    build_marts()
+    assert deployed.value("select count(*) from maintenance.fct_device_reading_hourly where device_id = 'm2'") == 0
+    assert deployed.value("select count(*) from maintenance.fct_device_reading_daily where device_id = 'm2'") == 0
+    incremental = snapshot()
+    build_marts(rebuild=True)
+    assert differences(incremental, snapshot()) == []
+
+
+def test_a_second_build_touches_nothing(deployed: Warehouse) -> None:
+    land_all()
+    build_marts()
+    of = fix_horizon()
+    build(EVERYTHING, of, run_tests=False)
+    assert deployed.value(f"select count(*) from ops.bucket_change where build_id = '{of.build_id}'") == 0
+
+
+def test_a_small_batch_touches_only_its_buckets(deployed: Warehouse) -> None:
+    land_all()
+    build_marts()
+    land(File("device_telemetry", at(6), (telemetry("m3", at(3, 12, 30)),)))
+    of = fix_horizon()
+    build("tag:micro_batch", of, run_tests=False)
+    touched = deployed.rows(f"select bucket from ops.bucket_change where build_id = '{of.build_id}' and relation = 'maintenance.fct_device_reading_hourly'")
+    assert touched == [({"tenant_id": "default", "device_id": "m3", "hour_at": "2026-03-04T12:00:00+00:00"},)]
+
+
+def test_an_open_batch_of_one_stream_is_not_passed_by_a_later_batch_of_another(deployed: Warehouse) -> None:
+    land(File("device_telemetry", at(1), (telemetry("m1", at(0, 10)),)))
+    put("device_telemetry", [telemetry("m1", at(1, 9))], arrived_at=at(1, 10))
+    with connect(Role.LOADER) as holder:
+        # The loader has taken its batch id and copied its rows when it comes to the watermark, and waits there.
+        holder.execute("select 1 from ops.stream_state where stream = 'device_telemetry' for update")
+        loader = threading.Thread(target=land_stream, args=("device_telemetry",))
+        loader.start()
+        waiting = "select count(*) from pg_stat_activity where application_name = 'tidemark_loader' and wait_event_type = 'Lock'"
+        deadline = time.monotonic() + 20
+        while deployed.value(waiting) == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert deployed.value(waiting) == 1
+        land(File("orders", at(1, 11), (order("o1", "c1", at(1, 8)),)))
+        build_marts()
+        assert deployed.value("select count(*) from customers.fct_order") == 1
+        assert deployed.value("select count(*) from maintenance.fct_device_reading_hourly") == 1
+        holder.commit()
+        loader.join()
+    open_batch, later_batch = (deployed.value(f"select last_batch_id from ops.stream_state where stream = '{name}'") for name in ("device_telemetry", "orders"))
+    assert open_batch < later_batch  # type: ignore[operator]
+    build_marts()
+    assert deployed.value("select count(*) from maintenance.fct_device_reading_hourly") == 2
+
+
+def test_analysts_views_and_grants_survive_two_builds_and_a_rebuild(deployed: Warehouse) -> None:
+    land_all()
+    build_marts()
+    marts = [name for name in tables() if not name.startswith(("intermediate.", "features."))]
+    views = deployed.rows("select schemaname || '.' || viewname from pg_views where schemaname = 'platform'")
+    with connect(Role.OWNER) as connection:
+        connection.execute("create schema analysis authorization tidemark_owner")
+        connection.execute("create role some_colleague nologin")
+        for name in [*marts, *(row[0] for row in views)]:
+            connection.execute(sql.SQL("create view analysis.{} as select * from {}").format(sql.Identifier(name), sql.SQL(name)))  # type: ignore[arg-type]
+            connection.execute(sql.SQL("grant select on analysis.{} to some_colleague").format(sql.Identifier(name)))
+    try:
+        land(File("device_telemetry", at(6), (telemetry("m3", at(3, 12, 30)),)))
+        build_marts()
+        build_marts(rebuild=True)
+        build("config.materialized:view", fix_horizon(), run_tests=False)
+        kept = deployed.rows("select table_name from information_schema.role_table_grants where grantee = 'some_colleague' and privilege_type = 'SELECT'")
+        assert sorted(row[0] for row in kept) == sorted([*marts, *(row[0] for row in views)])
+        for name in marts:
+            assert deployed.value(f"select has_table_privilege('tidemark_analyst', '{name}', 'select')"), name
+            assert deployed.value(f'select count(*) from analysis."{name}"') == deployed.value(f"select count(*) from {name}")
+    finally:
+        with connect(Role.OWNER) as connection:
+            connection.execute("drop owned by some_colleague cascade")
+            connection.execute("drop role some_colleague")
+
+
+def test_a_backfill_repairs_falsified_deleted_and_invented_rows(deployed: Warehouse) -> None:
+    land_all()
+    build_marts()
+    before = snapshot()
+    for day in ("2026-03-02", "2026-03-03"):
+        deployed.execute(f"update maintenance.fct_device_reading_hourly set reading_count = 777 where hour_at::date = '{day}' and device_id = 'm1'")
+        deployed.execute(f"delete from maintenance.fct_device_reading_hourly where hour_at::date = '{day}' and device_id = 'm2'")
+        deployed.execute(f"update maintenance.fct_device_reading_daily set device_id = 'ghost' where reading_date = '{day}' and device_id = 'm3'")
+        deployed.execute(f"delete from maintenance.fct_device_reading_daily where reading_date = '{day}' and device_id = 'm1'")
+        deployed.execute(f"update customers.fct_order set net_usd = 1 where ordered_at::date = '{day}'")
+        deployed.execute(
+            "insert into customers.fct_order select (jsonb_populate_record(o, jsonb_build_object('order_id', 'invented-' || order_id))).* from customers.fct_order o "
+            f"where ordered_at::date = '{day}'"
+        )
+    assert len(differences(before, snapshot())) == 3
+    request_touch(at(1), at(2), "test")
+    request_touch(at(2), at(3), "test")
+    build_marts()
+    assert differences(before, snapshot()) == []
+
+
+def test_a_span_without_time_zone_or_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="time zones"):
+        request_touch(at(1).replace(tzinfo=None), at(2), "test")
+    with pytest.raises(ValueError, match="empty"):
+        request_touch(at(1), at(1), "test")
+
+
+def test_a_failing_model_leaves_its_state_and_its_table_as_they_were(deployed: Warehouse) -> None:
+    land(File("device_telemetry", at(1), (telemetry("m1", at(0, 10)),)))
+    build_marts()
+    before = deployed.rows("select model, input, position from ops.model_state where model like '%hourly' order by 1, 2")
+    deployed.execute("alter table maintenance.fct_device_reading_hourly add constraint never check (device_id <> 'm2')")
+    land(File("device_telemetry", at(2), (telemetry("m2", at(0, 10)),)))
+    with pytest.raises(TransformFailed, match="fct_device_reading_hourly"):
+        build_marts()
+    assert deployed.rows("select model, input, position from ops.model_state where model like '%hourly' order by 1, 2") == before
+    deployed.execute("alter table maintenance.fct_device_reading_hourly drop constraint never")
+    build_marts()
+    assert deployed.value("select count(*) from maintenance.fct_device_reading_hourly where device_id = 'm2'") == 1
+
+
+def test_a_load_that_changes_stored_rows_waits_for_a_running_build(deployed: Warehouse) -> None:
+    land(File("orders", at(1), (order("o1", "c1", at(0, 8)),)))
+    from include.transform.build import stored_rows_hold_still
+
+    with stored_rows_hold_still():
+        land(File("orders", at(1, 1), (order("o2", "c1", at(0, 9)),)))  # a plain insert goes on
+        assert deployed.value("select count(*) from raw.orders") == 2
+        put("orders", [order("o1", "c1", at(0, 8), status="delivered", updated_at=at(1))], arrived_at=at(1, 2))
+        loader = threading.Thread(target=land_stream, args=("orders",))
+        loader.start()
+        waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        deadline = time.monotonic() + 20
+        while deployed.value(waiting) == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert deployed.value(waiting) == 1
+        assert deployed.value("select order_status from raw.orders where order_id = 'o1'") == "paid"
+    loader.join(timeout=timedelta(seconds=20).total_seconds())
+    assert deployed.value("select order_status from raw.orders where order_id = 'o1'") == "delivered"
