@@ -1,0 +1,89 @@
+"""Writes what the simulated company sends in one interval, at real cadence, while the stack is up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from include.settings import get_settings
+from include.simulator.clock import to_datetime, to_ms
+from include.simulator.faults import FaultRates, displace
+from include.simulator.files import LandingZone, write_file
+from include.simulator.sources import STREAMS, live_rows
+from include.simulator.truth import Expected, FileTruth, count_faults, expected_of_arrivals, file_truth, write_json
+from include.simulator.world import DEFAULT_MACHINES, DEFAULT_SEED, make_world
+
+LONGEST_INTERVAL = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class IntervalSummary:
+    """What was written for an interval.
+
+    Attributes:
+        interval_start: Start of the arrivals.
+        interval_end: End of the arrivals, exclusive.
+        files: Number of files, at most one a stream.
+        expected: Per stream, what landing counts when everything that arrived before has been landed.
+        faults: Rows with each fault.
+    """
+
+    interval_start: datetime
+    interval_end: datetime
+    files: int
+    expected: dict[str, Expected]
+    faults: dict[str, int]
+
+    @property
+    def events(self) -> int:
+        """Rows in all files."""
+        return sum(expected.landed for expected in self.expected.values())
+
+
+def write_interval(
+    zone: LandingZone,
+    *,
+    interval_start: datetime,
+    interval_end: datetime,
+    seed: int = DEFAULT_SEED,
+    machines: int = DEFAULT_MACHINES,
+    live_since: datetime | None = None,
+    rates: FaultRates | None = None,
+    truth_dir: Path | None = None,
+) -> IntervalSummary:
+    """Writes what arrives in [interval_start, interval_end), one file a stream.
+
+    A pure function of its arguments: no state is kept, and a second call replaces each file by the same bytes under the same name.
+
+    Args:
+        zone: Where to.
+        interval_start: Start of the arrivals, with a time zone.
+        interval_end: End of the arrivals, exclusive; at most an hour later.
+        seed: The seed of the history that this continues.
+        machines: The size of the history that this continues.
+        live_since: `until` of the history that this continues. What arrived before it is not sent again, and what its sources still owed arrives.
+        rates: Shares of faults; the documented ones when None.
+        truth_dir: Where the ground truth goes; `truth_dir` of the settings when None.
+
+    Raises:
+        ValueError: If the interval is empty, too long, or before the simulated world begins.
+    """
+    if not timedelta(0) < interval_end - interval_start <= LONGEST_INTERVAL:
+        raise ValueError(f"an interval is longer than 0 and at most {LONGEST_INTERVAL}, got {interval_start} to {interval_end}")
+    rates = rates or FaultRates()
+    start_ms, end_ms = to_ms(interval_start), to_ms(interval_end)
+    live_since_ms = None if live_since is None else to_ms(live_since)
+    world = make_world(seed, machines, end_ms, from_ms=start_ms)
+    from_ms = start_ms if live_since_ms is None else max(start_ms, live_since_ms)
+    files: list[FileTruth] = []
+    expected: dict[str, Expected] = {}
+    for stream in STREAMS if from_ms < end_ms else ():
+        rows = displace(world.noise, live_rows(world, stream, from_ms, end_ms, rates, live_since_ms).arriving(from_ms, end_ms), rates)
+        expected[stream] = expected_of_arrivals(rows)
+        if len(rows):
+            files.append(file_truth(write_file(zone, rows, end_ms, "live"), rows))
+    folder = (truth_dir or get_settings().truth_dir) / "live"
+    truth = {"expected": {stream: asdict(counts) for stream, counts in expected.items()}, "files": [asdict(file) for file in files]}
+    write_json(folder / f"{to_datetime(end_ms - 1):%Y%m%dT%H%M%S%f}.json", truth)
+    return IntervalSummary(to_datetime(start_ms), to_datetime(end_ms), len(files), expected, count_faults(files))
