@@ -13,8 +13,8 @@ from include.simulator.rows import Rows, new_rows
 
 REGISTRATIONS_PER_DAY = 9.0
 PROFILE_CHANGE_MS = 160 * DAY
-_FIRST = ("Ada", "Ben", "Chloé", "Dmitri", "Elif", "Farid", "Grace", "Hana", "Ivan", "Jules", "Kofi", "Lena", "María", "Noor", "Otto", "Priya", "Rosa", "Søren", "Tariq", "Uma")
-_LAST = ("Abbott", "Brandt", "Castillo", "Dubois", "Eriksen", "Fischer", "García", "Haddad", "Ito", "Jensen", "Kowalski", "Lindqvist", "Moreau", "Novak", "Okafor", "Patel")
+_FIRST = ("Ada", "Ben", "Chloé", "Dmitri", "Elif", "Farid", "Grace", "Hana", "Ivan", "Jules", "Kofi", "Lena", "María", "Noor", "Otto", "Priya")
+_LAST = ("Abbott", "Brandt", "Castillo", "Dubois", "Eriksen", "Fischer", "García", "Haddad", "Ito", "Jensen", "Kowalski", "Lindqvist", "Moreau", "Novak")
 _CITIES = (("US", "Portland"), ("US", "San Diego"), ("US", "Oakland"), ("CA", "Toronto"), ("GB", "Leeds"), ("DE", "Bremen"), ("FR", "Nantes"), ("ES", "Bilbao"))
 
 

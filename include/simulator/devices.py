@@ -49,6 +49,10 @@ _SHAPES = {
 _RATED_KW = {"machine_controller": 30.0, "energy_meter": 11.0, "thermostat": 3.0}
 
 
+_WATCHERS = (("temperature_sensor", "temp", 6), ("vibration_sensor", "vib", 7), ("pressure_sensor", "pres", 10), ("quality_camera", "qcam", 20))
+"""Type, prefix of the name, and one in how many machines has one."""
+
+
 @dataclass(frozen=True)
 class Device:
     """One device.
@@ -102,7 +106,7 @@ def catalogue(noise: Noise, machines: int) -> list[Device]:
 
     for machine in range(machines):
         add("machine_controller", f"machine_{machine + 1:03d}", _machine_place(noise, machine), machine, service_interval(machine))
-    for device_type, prefix, share in (("temperature_sensor", "temp", 6), ("vibration_sensor", "vib", 7), ("pressure_sensor", "pres", 10), ("quality_camera", "qcam", 20)):
+    for device_type, prefix, share in _WATCHERS:
         for index in range(max(1, machines // share)):
             machine = index * share % machines
             add(device_type, f"{prefix}_{index + 1:03d}", _machine_place(noise, machine), machine, 365)

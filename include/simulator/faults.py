@@ -28,7 +28,8 @@ class FaultRates:
         out_of_order: Moved backwards within their file.
         unknown_field: With a field that the contract does not know.
         malformed: Not a JSON object: truncated, garbled, or a proxy's error page.
-        impossible: JSON with a value that cannot be: out of range, wrong type, unknown code, missing identity, an event in the future, amounts that do not add up.
+        impossible: JSON with a value that cannot be: out of range, wrong type, unknown code, missing identity, an event in the future, amounts that do not
+            add up.
     """
 
     late: float = 0.01
@@ -123,7 +124,8 @@ def _repeat(noise: Noise, rows: Rows, rates: FaultRates, delays: Delays) -> Rows
     if not len(again):
         return again
     draw = (crc(again.keys), again.arrived_ms, again.faults)
-    wait = noise.between(*(float(bound) for bound in delays.repeated_after_ms), "repeated after", *draw).astype(np.int64)
+    shortest, longest = delays.repeated_after_ms
+    wait = noise.between(shortest, longest, "repeated after", *draw).astype(np.int64)
     rewritten = noise.uniform("rewritten", *draw) < 1 / 3
     lines = [
         json.dumps(json.loads(line), sort_keys=True, ensure_ascii=False) if other and not fault & INVALID else line

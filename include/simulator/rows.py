@@ -35,9 +35,9 @@ class Rows:
         stream: Name of the stream.
         keys: Event identity in clear: key fields joined by `|`.
         lines: The JSON text that goes into the file, without line end.
-        content: Identity of the content: the line as the source first wrote it. Two rows of a key with the same content are duplicates, however they are written.
-        event_ms: Event time.
-        arrived_ms: When the landing zone receives the row; never before `event_ms` but for impossible rows.
+        content: Identity of the content: the line as the source first wrote it. Rows of a key with the same content are duplicates, however written.
+        event_ms: Event time of the good row; an impossible row may claim another.
+        arrived_ms: When the landing zone receives the row.
         faults: `Fault` bits.
         is_first: Whether the row is the first copy of its key (else it is a later state of the same entity: a correction).
         is_only: Whether the key has a single copy in all time; only such rows are repeated, so that a repetition is a duplicate in every order of landing.

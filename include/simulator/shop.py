@@ -16,7 +16,7 @@ from include.simulator.rows import Rows, join_rows, new_rows
 ORDERS_PER_DAY = 165.0
 LONGEST_LIFE_MS = 14 * DAY
 """From order to its last state, at most."""
-SENT_AT_EVERY_CHANGE_SHARE = 0.3
+SENT_AT_EVERY_CHANGE_SHARE = 0.2
 
 _CATEGORIES = (("home", 32.0), ("garden", 41.0), ("tools", 58.0), ("electronics", 145.0), ("toys", 24.0), ("books", 16.0), ("kitchen", 47.0), ("sports", 66.0))
 _PAYMENTS = ("card", "card", "card", "paypal", "bank_transfer", "cash")
@@ -50,7 +50,9 @@ def _orders_of_day(noise: Noise, scale: float, customers: Customers, day: int, s
     number = np.arange(count)
     reach = np.cumsum(customers.weights[pool])
     buyer = pool[np.searchsorted(reach, noise.uniform("buyer", day, number) * reach[-1], side="right").clip(0, len(pool) - 1)]
-    hour = 14.5 + 4.2 * noise.normal("hour", day, number)
+    hour = 14.5 + 4.0 * noise.normal("hour", day, number)
+    sleepless = noise.uniform("at any hour", day, number) < 0.2
+    hour = np.where(sleepless, noise.between(0.0, 24.0, "any hour", day, number), hour)
     ordered = midnight + (np.mod(hour, 24.0) * HOUR).astype(np.int64)
     ordered[ordered >= midnight + DAY] = midnight + DAY - 1
 

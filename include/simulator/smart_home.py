@@ -28,9 +28,7 @@ def thermostat_measurements(noise: Noise, number: int, rated_kw: float, interval
     room = target + 0.06 * (outside - 15.0) + 0.3 * noise.normal("room", number, at_ms)
     humidity = np.clip(47.0 + 7.0 * wander(noise, "humidity", number, at_ms, DAY), 15.0, 90.0)
     heating = np.clip(np.abs(target - outside - 4.0) / 22.0, 0.0, 1.0) * rated_kw * interval_s / 3600.0
-    return [
-        f'"temperature":{t},"humidity":{h},"energy":{e}' for t, h, e in zip(_numbers(room, 1), _numbers(humidity, 1), _numbers(heating, 4), strict=True)
-    ]
+    return [f'"temperature":{t},"humidity":{h},"energy":{e}' for t, h, e in zip(_numbers(room, 1), _numbers(humidity, 1), _numbers(heating, 4), strict=True)]
 
 
 def meter_measurements(noise: Noise, number: int, rated_kw: float, interval_s: int, at_ms: Longs) -> list[str]:
@@ -40,11 +38,11 @@ def meter_measurements(noise: Noise, number: int, rated_kw: float, interval_s: i
     return [f'"energy":{e},"load":{w}' for e, w in zip(energy, _numbers(np.clip(use * 35.0, 0.0, 100.0), 1), strict=True)]
 
 
-def lock_measurements(noise: Noise, number: int, rated_kw: float, interval_s: int, at_ms: Longs) -> list[str]:
+def lock_measurements(noise: Noise, number: int, _rated_kw: float, _interval_s: int, at_ms: Longs) -> list[str]:
     """A lock only knows how warm its housing is; that it reports at all is the news."""
     return [f'"temperature":{value}' for value in _numbers(ambient_temperature(noise, 3 + number, at_ms) + 3.0, 1)]
 
 
-def camera_measurements(noise: Noise, number: int, rated_kw: float, interval_s: int, at_ms: Longs) -> list[str]:
+def camera_measurements(noise: Noise, number: int, _rated_kw: float, _interval_s: int, at_ms: Longs) -> list[str]:
     """Housing temperature at the time of a sighting."""
     return [f'"temperature":{value}' for value in _numbers(ambient_temperature(noise, 3 + number, at_ms) + 9.0, 1)]

@@ -126,7 +126,7 @@ def _controller(world: World, device: Device, period: Period, at_ms: Longs) -> M
     return fragments, quality, [""] * len(at_ms)
 
 
-def _vibration(world: World, device: Device, period: Period, at_ms: Longs) -> Measured:
+def _vibration(world: World, device: Device, _period: Period, at_ms: Longs) -> Measured:
     noise, number = world.noise, device.number
     rms = machine_state(world, device.machine or 0, at_ms).vibration_mm_s * np.exp(0.08 * noise.normal("vibration", number, at_ms))
     x, y, z = (_numbers(rms * share * np.exp(0.05 * noise.normal(axis, number, at_ms)), 3) for axis, share in (("x", 0.66), ("y", 0.5), ("z", 0.56)))
@@ -134,16 +134,14 @@ def _vibration(world: World, device: Device, period: Period, at_ms: Longs) -> Me
     return fragments, _degraded(noise, number, at_ms), _nowhere(device, len(at_ms))
 
 
-def _temperature(world: World, device: Device, period: Period, at_ms: Longs) -> Measured:
+def _temperature(world: World, device: Device, _period: Period, at_ms: Longs) -> Measured:
     noise, number = world.noise, device.number
     state = machine_state(world, device.machine or 0, at_ms)
     celsius = 0.8 * state.temperature_c + 5.0 + 0.9 * noise.normal("temperature", number, at_ms)
     humidity = np.clip(46.0 - 0.35 * (celsius - 40.0) + 6.0 * wander(noise, "humidity", number, at_ms, DAY), 8.0, 95.0)
     temperature = np.round(celsius, 2)
     dew = np.minimum(np.round(dew_point(celsius, humidity), 2), temperature)
-    fragments = [
-        f'"temperature":{t},"humidity":{h},"dewPoint":{d}' for t, h, d in zip(temperature.tolist(), _numbers(humidity, 1), dew.tolist(), strict=True)
-    ]
+    fragments = [f'"temperature":{t},"humidity":{h},"dewPoint":{d}' for t, h, d in zip(temperature.tolist(), _numbers(humidity, 1), dew.tolist(), strict=True)]
     return fragments, _degraded(noise, number, at_ms), _nowhere(device, len(at_ms))
 
 
@@ -153,20 +151,20 @@ def dew_point(temperature_c: Floats, humidity_pct: Floats) -> Floats:
     return 243.12 * gamma / (17.62 - gamma)
 
 
-def _pressure(world: World, device: Device, period: Period, at_ms: Longs) -> Measured:
+def _pressure(world: World, device: Device, _period: Period, at_ms: Longs) -> Measured:
     noise, number = world.noise, device.number
     state = machine_state(world, device.machine or 0, at_ms)
     values = _numbers(state.pressure_hpa + 4.0 * noise.normal("pressure", number, at_ms), 1)
     return [f'"pressure":{value}' for value in values], _degraded(noise, number, at_ms), _nowhere(device, len(at_ms))
 
 
-def _quality_camera(world: World, device: Device, period: Period, at_ms: Longs) -> Measured:
+def _quality_camera(world: World, device: Device, _period: Period, at_ms: Longs) -> Measured:
     noise, number = world.noise, device.number
     celsius = _numbers(31.0 + 2.0 * noise.normal("temperature", number, at_ms), 1)
     return [f'"temperature":{value}' for value in celsius], _degraded(noise, number, at_ms), _nowhere(device, len(at_ms))
 
 
-def _truck(world: World, device: Device, period: Period, at_ms: Longs) -> Measured:
+def _truck(world: World, device: Device, _period: Period, at_ms: Longs) -> Measured:
     noise, number = world.noise, device.number
     latitude = np.round(device.latitude + 0.12 * wander(noise, "latitude", number, at_ms, HOUR), 5).tolist()
     longitude = np.round(device.longitude + 0.15 * wander(noise, "longitude", number, at_ms, HOUR), 5).tolist()

@@ -1,11 +1,11 @@
 """Ground truth: what was made up, kept outside of the zone so that nothing that learns or counts can see it.
 
-    simulation.json        seed, size, time, rates
-    expected.json          per stream: what landing must count
-    files.ndjson           per file: rows, and rows with each fault
-    failures.parquet       per failure: machine, component, time, whether there were symptoms
-    wear.parquet           per machine and day (end of day, UTC): true damage, age and remaining life of each component
-    live/<time>.json       per live interval: the same counts
+simulation.json        seed, size, time, rates
+expected.json          per stream: what landing must count
+files.ndjson           per file: rows, and rows with each fault
+failures.parquet       per failure: machine, component, time, whether there were symptoms
+wear.parquet           per machine and day (end of day, UTC): true damage, age and remaining life of each component
+live/<time>.json       per live interval: the same counts
 """
 
 from __future__ import annotations
@@ -149,6 +149,6 @@ def write_truth(folder: Path, world: World, start_ms: int, end_ms: int, files: l
     write_json(folder / "expected.json", {stream: asdict(expected) for stream, expected in counts.items()})
     (folder / "files.ndjson").write_text("".join(json.dumps(asdict(file)) + "\n" for file in files), encoding="utf-8")
     made = failures(world, start_ms, end_ms)
-    shape = {"device_id": pl.String, "component_code": pl.String, "failed_at": pl.Datetime("ms", "UTC"), "symptom_days": pl.Float64}
+    shape: dict[str, Any] = {"device_id": pl.String, "component_code": pl.String, "failed_at": pl.Datetime("ms", "UTC"), "symptom_days": pl.Float64}
     pl.DataFrame(made, schema=shape).write_parquet(folder / "failures.parquet")
     wear_table(world, start_ms, end_ms).write_parquet(folder / "wear.parquet")

@@ -38,10 +38,10 @@ class Component:
 
 
 COMPONENTS = (
-    Component("bearing", 74.0, 2.0, 0.15, ("E110", "E111"), 1_400.0),
-    Component("motor", 92.0, 2.0, 0.20, ("E210", "E214"), 2_600.0),
-    Component("hydraulics", 84.0, 2.0, 0.20, ("E310", "E312"), 1_900.0),
-    Component("controller", 300.0, 1.0, 1.0, ("E901",), 800.0),
+    Component("bearing", 66.0, 2.0, 0.15, ("E110", "E111"), 1_400.0),
+    Component("motor", 82.0, 2.0, 0.20, ("E210", "E214"), 2_600.0),
+    Component("hydraulics", 75.0, 2.0, 0.20, ("E310", "E312"), 1_900.0),
+    Component("controller", 270.0, 1.0, 1.0, ("E901",), 800.0),
 )
 BEARING, MOTOR, HYDRAULICS, CONTROLLER = range(len(COMPONENTS))
 
@@ -189,16 +189,15 @@ class _Machine:
                 self.renew(component, at_ms, at_ms + minutes * MINUTE)
 
     def inspect(self, at_ms: float) -> None:
-        seen = [
-            component for component, life in enumerate(self.current) if life.onset_ms < at_ms and (at_ms - life.onset_ms) > 0.3 * (life.fails_ms - life.onset_ms)
-        ]
+        seen = [number for number, life in enumerate(self.current) if at_ms - life.onset_ms > max(0.0, 0.3 * (life.fails_ms - life.onset_ms))]
         if seen and self.rng.random() < 0.5:
             component = seen[0]
+            part = COMPONENTS[component]
             minutes = float(self.rng.uniform(60.0, 240.0))
-            self.write("inspection", at_ms, 20.0, component, None, 60.0, f"{COMPONENTS[component].code} shows wear")
+            self.write("inspection", at_ms, 20.0, component, None, 60.0, f"{part.code} shows wear")
             start = at_ms + HOUR
             if start + minutes * MINUTE < min(life.fails_ms for life in self.current):
-                self.write("repair", start, minutes, component, None, COMPONENTS[component].repair_usd * 0.4, f"{COMPONENTS[component].code} replaced before failure")
+                self.write("repair", start, minutes, component, None, part.repair_usd * 0.4, f"{part.code} replaced before failure")
                 self.stops.append((start, start + minutes * MINUTE, 0.0))
                 self.renew(component, start, start + minutes * MINUTE)
             return
