@@ -74,9 +74,9 @@ def machine_state(world: World, machine: int, at_ms: Longs) -> MachineState:
     own = noise.normal("own level", machine, np.arange(3))
     drift = [wander(noise, f"drift {name}", machine, at_ms, 3 * DAY) for name in ("vibration", "temperature", "pressure")]
     part = load / 100.0
-    vibration = 1.9 * np.exp(0.2 * own[0] + 0.16 * drift[0]) * (0.45 + 0.75 * part) * (1.0 + 1.5 * symptoms[:, 0] + 0.25 * symptoms[:, 1])
-    temperature = 33.0 + 3.0 * own[1] + 0.45 * ambient + 24.0 * part**1.2 + 2.6 * drift[1] + 15.0 * symptoms[:, 1] + 4.0 * symptoms[:, 0]
-    pressure = 1180.0 + 12.0 * own[2] + 130.0 * part + 13.0 * drift[2] - 120.0 * symptoms[:, 2] * (0.4 + part)
+    vibration = 1.9 * np.exp(0.2 * own[0] + 0.13 * drift[0]) * (0.45 + 0.75 * part) * (1.0 + 1.8 * symptoms[:, 0] + 0.25 * symptoms[:, 1])
+    temperature = 33.0 + 3.0 * own[1] + 0.45 * ambient + 24.0 * part**1.2 + 2.2 * drift[1] + 17.0 * symptoms[:, 1] + 4.0 * symptoms[:, 0]
+    pressure = 1180.0 + 12.0 * own[2] + 130.0 * part + 10.0 * drift[2] - 140.0 * symptoms[:, 2] * (0.4 + part)
     still = (status == OFF) | (status == FAULT) | (status == MAINTENANCE)
     return MachineState(
         ambient,

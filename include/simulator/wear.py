@@ -47,7 +47,7 @@ BEARING, MOTOR, HYDRAULICS, CONTROLLER = range(len(COMPONENTS))
 
 SERVICE_INTERVAL_DAYS = (60, 75, 90, 120)
 INSPECTION_EVERY_DAYS = 28.0
-FALSE_ALARM_EVERY_DAYS = 45.0
+FALSE_ALARM_EVERY_DAYS = 60.0
 HORIZON_DAYS = 90
 """How far lives are drawn ahead: a stop may put off a failure whose symptoms already show, and symptoms show for less than this."""
 
