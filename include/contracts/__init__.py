@@ -46,7 +46,8 @@ def load_contract(stream: str) -> Contract:
         ContractError: If there is no such stream, or its file breaks a rule.
     """
     if stream not in streams():
-        raise ContractError(f"{stream}.yaml", "contract", "does not exist", f"use one of {', '.join(streams())}, or add a stream (docs/runbooks/add-a-stream.md)")
+        remedy = f"use one of {', '.join(streams())}, or add a stream (docs/runbooks/add-a-stream.md)"
+        raise ContractError(f"{stream}.yaml", "contract", "does not exist", remedy)
     return parse_contract(CONTRACTS_FOLDER / f"{stream}.yaml")
 
 

@@ -11,6 +11,8 @@ from include.contracts.ddl import described_columns
 from include.contracts.model import PSEUDONYM_SUFFIX, Contract
 
 HEADER = "# Written by `python -m include.contracts` from include/contracts/*.yaml. Do not edit: a test compares it with the contracts.\n"
+# The arrival of the newest committed file: silence of the source, not of the warehouse.
+LOADED_AT_QUERY = "select coalesce(max(last_arrived_at), 'epoch'::timestamptz) from ops.stream_state where stream = '{stream}'"
 TYPES_OF_DBT = {"timestamp with time zone": "timestamptz"}
 
 
@@ -41,8 +43,7 @@ def _table(contract: Contract) -> dict[str, Any]:
         "name": contract.stream,
         "description": contract.description,
         "config": {
-            # The arrival of the newest committed file: silence of the source, not of the warehouse.
-            "loaded_at_query": f"select coalesce(max(last_arrived_at), 'epoch'::timestamptz) from ops.stream_state where stream = '{contract.stream}'",
+            "loaded_at_query": LOADED_AT_QUERY.format(stream=contract.stream),
             "freshness": {"warn_after": _period(contract.freshness / 2), "error_after": _period(contract.freshness)},
             "meta": {
                 "stream": contract.stream,

@@ -23,7 +23,12 @@ ENVELOPE_COLUMNS: tuple[tuple[str, str, bool, str], ...] = (
     ("event_id", "bytea", False, "Identity: first 16 bytes of SHA-256 over tenant, stream and key fields."),
     ("event_at", "timestamp with time zone", False, ""),
     ("_arrived_at", "timestamp with time zone", False, "When the file with this row arrived in the landing zone."),
-    ("_known_at", "timestamp with time zone", False, "Since when the house could have known it: the arrival, or for imported history event time plus the delay its mapping states."),
+    (
+        "_known_at",
+        "timestamp with time zone",
+        False,
+        "Since when the house could have known it: the arrival; for imported history event time plus its mapping's delay.",
+    ),
     ("_landed_at", "timestamp with time zone", False, "When the row was written here. Never to be used as knowledge time."),
     ("_batch_id", "bigint", False, "Batch that wrote the row, ops.batch."),
     ("_file_id", "bigint", False, "File the row came in, ops.file."),
@@ -49,7 +54,9 @@ def described_columns(contract: Contract) -> list[tuple[str, str, bool, str]]:
         nullable = not (field.required or field.key)
         columns.append((field.name, POSTGRES_TYPES[field.logical_type], nullable, field_comment(field)))
         if field.pseudonym is not None:
-            columns.append((field.pseudonym, "text", nullable, f"Keyed pseudonym of {field.name}: equal where the clear values are equal, and not to be turned back without the key."))
+            columns.append(
+                (field.pseudonym, "text", nullable, f"Keyed pseudonym of {field.name}: equal where clear values are, not to be turned back without the key.")
+            )
     return columns
 
 
@@ -70,9 +77,8 @@ def table_ddl(contract: Contract) -> str:
     by = "range (event_at)" if contract.partition == "month" else "hash (event_id)"
     statements = [f"create table {table} (\n{columns}\n) partition by {by}"]
     if contract.partition == "hash":
-        statements += [
-            f"create table {table}_h{remainder} partition of {table} for values with (modulus {HASH_PARTITIONS}, remainder {remainder})" for remainder in range(HASH_PARTITIONS)
-        ]
+        for remainder in range(HASH_PARTITIONS):
+            statements.append(f"create table {table}_h{remainder} partition of {table} for values with (modulus {HASH_PARTITIONS}, remainder {remainder})")
     identity = "event_id, event_at" if contract.partition == "month" else "event_id"
     statements.append(f"create unique index {contract.stream}_identity on {table} ({identity})")
     statements.append(f"create index {contract.stream}_batch on {table} (_batch_id)")
@@ -100,7 +106,7 @@ def change_ddl(contract: Contract, existing: Sequence[Column]) -> str:
     for name, pg_type, nullable, description in described_columns(contract):
         if name not in before:
             if not nullable:
-                raise ContractError(file, name, "is a new required field, and stored rows have no value for it", "add it as optional; require it in a new stream")
+                raise ContractError(file, name, "is a new required field, which stored rows lack", "add it as optional; require it in a new stream")
             statements += [f"alter table {table} add column {name} {_short(pg_type)}", _comment(table, name, description)]
         elif before[name][0] != pg_type:
             raise ContractError(file, name, f"is {before[name][0]} in the table and {pg_type} in the contract", "add a field under a new name")

@@ -110,7 +110,7 @@ def apply_mapping(mapping: Mapping, frame: pl.DataFrame) -> Mapped:
     missing = [column for column in mapping.source_columns if column not in frame.columns]
     if missing:
         raise MappingError(
-            f"{mapping.name}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(frame.columns)}; correct the mapping or choose another one"
+            f"{mapping.name}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(frame.columns)}; correct the mapping or choose another"
         )
     texts = frame.with_columns(_cleaned(pl.col(column), mapping.null_tokens) for column in frame.columns)
     faults: list[MappingFault] = []
@@ -141,7 +141,7 @@ def _value(target: Target, texts: pl.DataFrame, faults: list[MappingFault]) -> p
         if isinstance(part, pl.Series) and isinstance(definition, SourceColumn) and definition.extract is not None:
             lost = texts[definition.column].is_not_null() & part.is_null() & ~texts[definition.column].is_in(list(definition.null_tokens))
             _record(faults, target.name, texts[definition.column], lost, f"{definition.column} does not match {definition.extract}")
-    text = (_hashed if target.hashed else _joined)(parts, texts.height)
+    text = _hashed(parts) if target.hashed else _joined(parts)
     series, expected = _parsed(text, target)
     _record(faults, target.name, text, text.is_not_null() & series.is_null() & ~_set_to_null(text, target.parse), f"{source} must be {expected}")
     return series.cast(dtype).alias(target.name)
@@ -154,14 +154,14 @@ def _part(part: SourceColumn, texts: pl.DataFrame) -> pl.Series:
     return text if part.extract is None else text.str.extract(part.extract, 1)
 
 
-def _joined(parts: list[str | pl.Series], height: int) -> pl.Series:
+def _joined(parts: list[str | pl.Series]) -> pl.Series:
     """Texts joined by row; NULL where a source column is NULL."""
     frame = pl.DataFrame([part.alias(str(number)) for number, part in enumerate(parts) if isinstance(part, pl.Series)])
     pieces = [pl.col(str(number)) if isinstance(part, pl.Series) else pl.lit(part) for number, part in enumerate(parts)]
-    return frame.select(pl.concat_str(pieces, ignore_nulls=False).alias("text")).to_series() if height else pl.Series("text", [], dtype=pl.String)
+    return frame.select(pl.concat_str(pieces, ignore_nulls=False).alias("text")).to_series()
 
 
-def _hashed(parts: list[str | pl.Series], height: int) -> pl.Series:
+def _hashed(parts: list[str | pl.Series]) -> pl.Series:
     """Leading texts, then 32 hexadecimal digits of SHA-256 over the length-prefixed values; NULL where one of them is NULL."""
     prefix = "".join(part for part in parts if isinstance(part, str))
     rows = zip(*(part.to_list() for part in parts if isinstance(part, pl.Series)), strict=True)
@@ -257,13 +257,17 @@ def _extra(mapping: Mapping, texts: pl.DataFrame, faults: list[MappingFault]) ->
         return pl.Series("_extra", [None], dtype=pl.String).new_from_index(0, texts.height)
     for key, series in values.items():
         rows = series.str.contains("\x00", literal=True).fill_null(False).arg_true()
-        faults.extend(MappingFault(row, NUL_CHARACTER, key, value, "the character NUL cannot be stored") for row, value in zip(rows, series.gather(rows), strict=True))
-    # polars encodes a struct with its NULL fields, so each pair is encoded alone and the pairs of a row are joined.
-    pairs = [
-        pl.select(pl.when(series.is_not_null()).then(pl.lit(json.dumps(key, ensure_ascii=False) + ":") + pl.struct(series.alias("v")).struct.json_encode().str.slice(5).str.head(-1)))
+        message = "the character NUL cannot be stored"
+        faults.extend(MappingFault(row, NUL_CHARACTER, key, value, message) for row, value in zip(rows, series.gather(rows), strict=True))
+    joined = (
+        pl.DataFrame([_json_pairs(key, series).alias(str(number)) for number, (key, series) in enumerate(sorted(values.items()))])
+        .select(pl.concat_str(pl.all(), separator=",", ignore_nulls=True).alias("_extra"))
         .to_series()
-        .alias(str(number))
-        for number, (key, series) in enumerate(sorted(values.items()))
-    ]
-    joined = pl.DataFrame(pairs).select(pl.concat_str(pl.all(), separator=",", ignore_nulls=True).alias("_extra")).to_series()
+    )
     return pl.select(pl.when(joined != "").then(pl.lit("{") + joined + "}")).to_series().alias("_extra")
+
+
+def _json_pairs(key: str, series: pl.Series) -> pl.Series:
+    """`"key":"value"` by row, NULL where the value is: polars would write the NULL fields of a struct, so each pair is encoded alone."""
+    encoded = pl.struct(series.alias("v")).struct.json_encode().str.slice(len('{"v":')).str.head(-1)
+    return pl.select(pl.when(series.is_not_null()).then(pl.lit(json.dumps(key, ensure_ascii=False) + ":") + encoded)).to_series()

@@ -23,7 +23,7 @@ class Unknown(StrEnum):
     """What becomes of a code that the table does not list."""
 
     ERROR = "error"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - a word of the mapping language
     NULL = "null"
 
 
@@ -177,7 +177,9 @@ class _Reader:
         targets = {name: self.target(f"columns.{name}", name, self.logical_type(name, contract), entry, contract) for name, entry in columns.items()}
         for field in contract.fields:
             if (field.required or field.key) and field.name not in targets:
-                raise self.error(f"columns.{field.name}", f"is required by stream {contract.stream}, but not mapped", "map it to a column, a constant or a computed value")
+                raise self.error(
+                    f"columns.{field.name}", f"is required by stream {contract.stream}, but not mapped", "map a column, a constant or a computed value"
+                )
         order = [TENANT, *contract.by_name]
         mapping = Mapping(
             name=document["name"],
@@ -225,7 +227,7 @@ class _Reader:
                 self.check_enum(place, value, name, contract)
         return Target(name, logical_type, None, parts, shape == "hash", parse)
 
-    def constant(self, place: str, logical_type: LogicalType, value: Any, name: str, contract: Contract | None) -> str | float | bool:
+    def constant(self, place: str, logical_type: LogicalType, value: object, name: str, contract: Contract | None) -> str | float | bool:
         fitting: dict[LogicalType, tuple[type, ...]] = {
             LogicalType.STRING: (str,), LogicalType.NUMBER: (int, float), LogicalType.INTEGER: (int,), LogicalType.BOOLEAN: (bool,),
         }  # fmt: skip
@@ -237,7 +239,7 @@ class _Reader:
         assert isinstance(value, str | int | float | bool)  # what `fitting` allows; for the type checker
         return value
 
-    def parts(self, place: str, entry: Any) -> tuple[str | SourceColumn, ...]:
+    def parts(self, place: str, entry: object) -> tuple[str | SourceColumn, ...]:
         if not isinstance(entry, list) or not any(isinstance(part, dict) for part in entry):
             raise self.error(place, "joins no column", "list texts and {column: …}, at least one column")
         parts: list[str | SourceColumn] = []
@@ -302,14 +304,16 @@ class _Reader:
             raise self.error(place, f"unknown is {unknown!r}", f"use one of {', '.join(Unknown)}, quoted")
         return Parse(codes=tuple(codes.items()), unknown=Unknown(unknown or Unknown.ERROR))
 
-    def known_after(self, entry: Any) -> timedelta | None:
+    def known_after(self, entry: object) -> timedelta | None:
         if entry == "arrival":
             return None
-        if isinstance(entry, dict) and set(entry) == {"value", "unit"} and entry["unit"] in UNITS_OF_TIME and isinstance(entry["value"], int) and entry["value"] >= 0:
-            return int(entry["value"]) * UNITS_OF_TIME[entry["unit"]]
+        if isinstance(entry, dict) and set(entry) == {"value", "unit"}:
+            value, unit = entry["value"], entry["unit"]
+            if isinstance(value, int) and value >= 0 and unit in UNITS_OF_TIME:
+                return value * UNITS_OF_TIME[unit]
         raise self.error("known_after", f"is {entry!r}", "write arrival, or {value: 1, unit: d}: how long after the event the house could have known it")
 
-    def texts(self, place: str, entry: Any) -> tuple[str, ...]:
+    def texts(self, place: str, entry: object) -> tuple[str, ...]:
         if not isinstance(entry, list) or not all(isinstance(each, str) for each in entry):
             raise self.error(place, "is no list of texts", "write ['…', '…'], each quoted")
         return tuple(entry)
@@ -324,8 +328,8 @@ class _Reader:
         if enum is not None and value not in enum:
             raise self.error(place, f"{value!r} is not allowed by the contract", f"use one of {', '.join(enum)}")
 
-    def check_zone(self, place: str, zone: Any) -> None:
+    def check_zone(self, place: str, zone: object) -> None:
         try:
-            ZoneInfo(zone)
+            ZoneInfo(str(zone))
         except (ZoneInfoNotFoundError, ValueError, TypeError) as failure:
             raise self.error(place, f"time_zone {zone!r} is not known", "use an IANA name such as UTC or Europe/Berlin") from failure

@@ -22,7 +22,8 @@ UNITS_OF_TIME = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": time
 
 # The part of the standard that the house acts on. A key outside it would be read by people and obeyed by nobody, so it is refused.
 DOCUMENT_KEYS = {
-    "apiVersion", "kind", "id", "name", "version", "status", "domain", "dataProduct", "description", "team", "schema", "slaProperties", "customProperties", "tags",
+    "apiVersion", "kind", "id", "name", "version", "status", "domain", "dataProduct", "description", "team", "schema", "slaProperties",
+    "customProperties", "tags",
 }  # fmt: skip
 OBJECT_KEYS = {"name", "physicalName", "physicalType", "logicalType", "description", "dataGranularityDescription", "properties", "quality", "tags"}
 GROUP_KEYS = {"name", "logicalType", "description", "properties"}
@@ -100,20 +101,29 @@ class _Parser:
         return self.stream(odcs, schema, stream, version, fields, key, rules)
 
     def stream(
-        self, odcs: OpenDataContractStandard, schema: SchemaObject, stream: str, version: str, fields: tuple[Field, ...], key: tuple[str, ...], rules: tuple[RowRule, ...]
+        self,
+        odcs: OpenDataContractStandard,
+        schema: SchemaObject,
+        stream: str,
+        version: str,
+        fields: tuple[Field, ...],
+        key: tuple[str, ...],
+        rules: tuple[RowRule, ...],
     ) -> Contract:
         properties = self.custom("customProperties", odcs.customProperties, STREAM_PROPERTIES)
         by_name = {field.name: field for field in fields}
         event_time = properties.get("eventTime")
         if event_time != EVENT_AT or EVENT_AT not in by_name:
-            raise self.error("customProperties.eventTime", f"is {event_time!r}", f"give the field of the event time physicalName: {EVENT_AT} and set eventTime: {EVENT_AT}")
+            raise self.error(
+                "customProperties.eventTime", f"is {event_time!r}", f"give the field of the event time physicalName: {EVENT_AT}, and set it to that"
+            )
         if by_name[EVENT_AT].logical_type is not LogicalType.TIMESTAMP or not by_name[EVENT_AT].required:
-            raise self.error(".".join(by_name[EVENT_AT].path), "is the event time, but not a required timestamp", "set logicalType: timestamp and required: true")
+            place = ".".join(by_name[EVENT_AT].path)
+            raise self.error(place, "is the event time, but not a required timestamp", "set logicalType: timestamp and required: true")
         partition = self.choice("partitioning", properties, ("month", "hash"))
         if partition == "month" and EVENT_AT not in key:
-            raise self.error(
-                "customProperties.partitioning", "is month, but the event time is not part of the key", "set it to hash: a unique index over months would not cover identity"
-            )
+            problem = "is month, but the event time is not part of the key"
+            raise self.error("customProperties.partitioning", problem, "set it to hash: a unique index over months would not cover identity")
         version_field, winner = properties.get("versionField"), properties.get("winner")
         if (version_field is None) == (winner is None):
             raise self.error("customProperties", "must hold either versionField or winner", "keep one of them: what decides among differing copies")
@@ -191,14 +201,15 @@ class _Parser:
             description=self.present(f"{place}.description", each.description),
         )
         if each.encryptedName != field.pseudonym:
-            raise self.error(place, f"encryptedName is {each.encryptedName!r}", f"set it to {field.pseudonym}" if field.is_personal else "remove it: the field is not personal")
+            remedy = f"set it to {field.pseudonym}" if field.is_personal else "remove it: the field is not personal"
+            raise self.error(place, f"encryptedName is {each.encryptedName!r}", remedy)
         return field
 
     def enum(self, place: str, each: SchemaProperty, logical_type: LogicalType) -> tuple[str, ...] | None:
         if each.enum is None:
             return None
-        values = [value.value for value in each.enum]
-        if logical_type is not LogicalType.STRING or not values or not all(isinstance(value, str) for value in values):
+        values = [value.value for value in each.enum if isinstance(value.value, str)]
+        if logical_type is not LogicalType.STRING or not values or len(values) < len(each.enum):
             raise self.error(f"{place}.enum", "must list texts of a string field", "quote the values (YAML reads a bare no, on or 1 as something else)")
         self.check_unique(f"{place}.enum", "value", values)
         return tuple(values)
@@ -234,7 +245,8 @@ class _Parser:
         if not parts:
             raise self.error("schema", "has no primary key", "set primaryKey: true and primaryKeyPosition on the fields that are the event's identity")
         if [position for position, _ in parts] != list(range(1, len(parts) + 1)):
-            raise self.error("schema", f"primaryKeyPosition of {', '.join(name for _, name in parts)} is not 1, 2, …", "number the key fields from 1 without gaps")
+            names = ", ".join(name for _, name in parts)
+            raise self.error("schema", f"primaryKeyPosition of {names} is not 1, 2, …", "number the key fields from 1 without gaps")
         return tuple(name for _, name in parts)
 
     def rule(self, quality: DataQuality, fields: tuple[Field, ...]) -> RowRule:
@@ -249,7 +261,8 @@ class _Parser:
         try:
             used = polars.sql_expr(quality.implementation).meta.root_names()
         except polars.exceptions.PolarsError as failure:
-            raise self.error(place, f"{quality.implementation!r} cannot be evaluated ({failure})", "use columns, numbers, comparison, and, or, abs, coalesce") from failure
+            problem = f"{quality.implementation!r} cannot be evaluated ({failure})"
+            raise self.error(place, problem, "use columns, numbers, comparison, and, or, abs, coalesce") from failure
         unknown = sorted(set(used) - {field.name for field in fields})
         if unknown:
             raise self.error(place, f"uses unknown columns {', '.join(unknown)}", "use physical names of this contract")
@@ -262,7 +275,8 @@ class _Parser:
             if sla.property != "freshness":
                 raise self.error("slaProperties", f"property {sla.property!r} is not acted upon", "keep freshness only")
             if isinstance(sla.value, bool) or not isinstance(sla.value, int | float) or sla.value <= 0 or sla.unit not in UNITS_OF_TIME:
-                raise self.error("slaProperties.freshness", f"{sla.value!r} {sla.unit!r} is no duration", f"give a number above 0 and a unit of {', '.join(UNITS_OF_TIME)}")
+                remedy = f"give a number above 0 and a unit of {', '.join(UNITS_OF_TIME)}"
+                raise self.error("slaProperties.freshness", f"{sla.value!r} {sla.unit!r} is no duration", remedy)
             return sla.value * UNITS_OF_TIME[sla.unit]
         raise self.error("slaProperties", "has no freshness", "add property: freshness with value and unit: how long silence may last")
 
@@ -306,7 +320,7 @@ class _Parser:
         if unknown:
             raise self.error(place, f"unknown key {', '.join(unknown)}", f"use one of {', '.join(sorted(known)) or 'none'}")
 
-    def check_object_keys(self, number: int, schema: Any) -> None:
+    def check_object_keys(self, number: int, schema: object) -> None:
         if not isinstance(schema, dict):
             raise self.error(f"schema.{number}", "is not an object", "start from a contract beside it")
         self.check_keys(f"schema.{schema.get('name', number)}", schema, OBJECT_KEYS)
@@ -358,6 +372,5 @@ class _Parser:
             if field is None:
                 raise self.error("customProperties.bucketColumns", f"column {column!r} is not in this contract", "use a physicalName")
             if column == EVENT_AT or not field.required or field.is_personal:
-                raise self.error(
-                    "customProperties.bucketColumns", f"column {column!r} is the event time, optional or personal", "bucket by required, impersonal fields; the event time is always there"
-                )
+                problem = f"column {column!r} is the event time, optional or personal"
+                raise self.error("customProperties.bucketColumns", problem, "bucket by required, impersonal fields; the event time is always there")

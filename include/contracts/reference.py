@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from include.contracts.model import Contract, Field
 
+RULES_HEAD = "| Error code | Must hold | Why |\n|---|---|---|\n"
 NOTE = "<!-- Written by `python -m include.contracts` from include/contracts/{file}. Do not edit: a test compares it with the contract. -->\n"
 
 
@@ -29,9 +30,9 @@ def stream_page(contract: Contract) -> str:
     """Text of docs/contracts/<stream>.md: what a sender may send and what a reader may rely on."""
     fields = "\n".join(_field_row(field) for field in contract.fields)
     rules = "\n".join(f"| `rule:{rule.name}` | `{_cell(rule.expression)}` | {_cell(rule.description)} |" for rule in contract.rules)
-    rules_section = f"\n## Rules within a row\n\nA rule with a missing value passes.\n\n| Error code | Must hold | Why |\n|---|---|---|\n{rules}\n" if rules else ""
-    codes = [field for field in contract.fields if field.enum]
-    codes_section = "\n## Allowed values\n\n" + "\n".join(f"- `{field.name}`: {', '.join(f'`{value}`' for value in field.enum or ())}" for field in codes) + "\n" if codes else ""
+    rules_section = f"\n## Rules within a row\n\nA rule with a missing value passes.\n\n{RULES_HEAD}{rules}\n" if rules else ""
+    codes = "\n".join(f"- `{field.name}`: {', '.join(f'`{value}`' for value in field.enum)}" for field in contract.fields if field.enum)
+    codes_section = f"\n## Allowed values\n\n{codes}\n" if codes else ""
     return (
         NOTE.format(file=f"{contract.stream}.yaml")
         + f"""# {contract.stream}
@@ -65,7 +66,8 @@ def stream_page(contract: Contract) -> str:
 def _field_row(field: Field) -> str:
     column = f"`{field.name}`" + (f"<br>personal; models read `{field.pseudonym}`" if field.pseudonym else "")
     required = "key" if field.key else "yes" if field.required else ""
-    return f"| `{'.'.join(field.path)}` | {column} | {field.logical_type} | {field.unit or ''} | {required} | {_cell(_allowed(field))} | {_cell(field.description)} |"
+    cells = (f"`{'.'.join(field.path)}`", column, str(field.logical_type), field.unit or "", required, _cell(_allowed(field)), _cell(field.description))
+    return f"| {' | '.join(cells)} |"
 
 
 def _allowed(field: Field) -> str:

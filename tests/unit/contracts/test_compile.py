@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """What is generated from the contracts: the migrated tables, the dbt source, the pages."""
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import yaml
 
 from include.contracts import ContractError, load_contract, streams
 from include.contracts.__main__ import main
-from include.contracts.compile import REPOSITORY, change_ddl, compile_files, generated_files, revision_text, stale_files, table_columns, table_ddl, write_generated
+from include.contracts.compile import (
+    REPOSITORY,
+    change_ddl,
+    compile_files,
+    generated_files,
+    revision_text,
+    stale_files,
+    table_columns,
+    table_ddl,
+    write_generated,
+)
 from include.contracts.ddl import HASH_PARTITIONS
 from include.contracts.model import EVENT_AT, LogicalType
 from include.warehouse import Role, connect
@@ -44,7 +55,11 @@ def test_a_field_added_to_a_contract_is_a_migration_of_one_column(warehouse):
 
 def test_hash_partitions_indexes_and_comments_are_there(warehouse):
     with connect(Role.OWNER) as connection:
-        partitions = dict(connection.execute("select inhparent::regclass::text, count(*) from pg_inherits where inhparent::regclass::text like 'raw.%%' group by 1").fetchall())
+        partitions = dict(
+            connection.execute(
+                "select inhparent::regclass::text, count(*) from pg_inherits where inhparent::regclass::text like 'raw.%%' group by 1"
+            ).fetchall()
+        )
         indexes = {row[0] for row in connection.execute("select indexdef from pg_indexes where schemaname = 'raw' and tablename = 'orders'")}
         undescribed = connection.execute(
             "select c.relname, a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relnamespace = 'raw'::regnamespace and c.relkind = 'p'"
@@ -134,7 +149,7 @@ def test_a_revision_is_never_overwritten(capsys):
 
 def test_revision_keeps_colons_quotes_and_backslashes(warehouse):
     contract = load_contract("customers")
-    nasty = "Says \"\"\"it's\"\"\" 10% :word a::b \\d"
+    nasty = 'Says """it\'s""" 10% :word a::b \\d'
     contract = dataclasses.replace(contract, stream="nasty", description=nasty)
     source = revision_text("9999", "0003", "Try", [table_ddl(contract)])
     from sqlalchemy import create_engine, text

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """Mappings: read strictly, applied to frames of texts."""
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ def mapping(more: str = "", base: str = BASE) -> Mapping:
 
 def source(rows: int = 1, **columns: list) -> pl.DataFrame:
     plain = {"id": [str(row) for row in range(rows)], "machine": ["m1"] * rows, "at": ["01/02/2024 12:00"] * rows}
-    return pl.DataFrame({name: pl.Series(values) if any(value is not None for value in values) else pl.Series(values, dtype=pl.String) for name, values in (plain | columns).items()})
+    return pl.DataFrame(
+        {
+            name: pl.Series(values) if any(value is not None for value in values) else pl.Series(values, dtype=pl.String)
+            for name, values in (plain | columns).items()
+        }
+    )
 
 
 def only(result, name: str) -> list:
@@ -59,7 +65,16 @@ def test_tenant_may_be_mapped_and_comes_first():
 
 
 def test_local_times_become_utc_and_times_that_are_no_instant_are_faults():
-    times = ["01/02/2024 12:00", "01/07/2024 12:00", "31/03/2024 02:30", "27/10/2024 02:30", "30/02/2024 12:00", "01/02/2024 12:00:01", "2024-02-01 12:00", None]
+    times = [
+        "01/02/2024 12:00",
+        "01/07/2024 12:00",
+        "31/03/2024 02:30",
+        "27/10/2024 02:30",
+        "30/02/2024 12:00",
+        "01/02/2024 12:00:01",
+        "2024-02-01 12:00",
+        None,
+    ]
     result = apply_mapping(mapping(), source(8, at=times))
     assert only(result, "event_at") == [datetime(2024, 2, 1, 11, tzinfo=UTC), datetime(2024, 7, 1, 10, tzinfo=UTC), *[None] * 6]
     # Skipped by the clock change, doubled by it, no day, not the format: not the row without a time, which the validator calls missing.
@@ -68,14 +83,20 @@ def test_local_times_become_utc_and_times_that_are_no_instant_are_faults():
 
 
 def test_several_formats_are_tried_and_offsets_count():
-    base = BASE.replace("updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}", "updated_at: {column: seen, formats: ['%Y-%m-%dT%H:%M:%S%z', '%d.%m.%Y %H:%M %z']}")
+    base = BASE.replace(
+        "updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}",
+        "updated_at: {column: seen, formats: ['%Y-%m-%dT%H:%M:%S%z', '%d.%m.%Y %H:%M %z']}",
+    )
     result = apply_mapping(mapping(base=base), source(2, seen=["2024-02-01T12:00:00+05:30", "01.02.2024 12:00 +0000"]))
     assert only(result, "updated_at") == [datetime(2024, 2, 1, 6, 30, tzinfo=UTC), datetime(2024, 2, 1, 12, tzinfo=UTC)]
 
 
 def test_a_date_alone_is_its_midnight_in_the_zone():
     base = BASE.replace("formats: ['%d/%m/%Y %H:%M']", "formats: ['%m/%d/%Y']")
-    assert only(apply_mapping(mapping(base=base), source(2, at=["3/1/2024", "12/31/2024"])), "event_at") == [datetime(2024, 2, 29, 23, tzinfo=UTC), datetime(2024, 12, 30, 23, tzinfo=UTC)]
+    assert only(apply_mapping(mapping(base=base), source(2, at=["3/1/2024", "12/31/2024"])), "event_at") == [
+        datetime(2024, 2, 29, 23, tzinfo=UTC),
+        datetime(2024, 12, 30, 23, tzinfo=UTC),
+    ]
 
 
 def test_money_is_read_with_sign_groups_and_blanks():
@@ -87,7 +108,10 @@ def test_money_is_read_with_sign_groups_and_blanks():
 
 
 def test_units_are_converted_without_binary_noise():
-    result = apply_mapping(mapping("  downtime_min: {column: hours, factor: 60, offset: 1}\n  cost_usd: {column: kilo, factor: 1000}\n"), source(2, hours=["0.1", "x"], kilo=["2.01", "1e1"]))
+    result = apply_mapping(
+        mapping("  downtime_min: {column: hours, factor: 60, offset: 1}\n  cost_usd: {column: kilo, factor: 1000}\n"),
+        source(2, hours=["0.1", "x"], kilo=["2.01", "1e1"]),
+    )
     assert only(result, "downtime_min") == [7.0, None]
     assert only(result, "cost_usd") == [2010.0, 10000.0], "2.01 * 1000 is 2009.9999999999998 in binary"
     assert [(fault.row, fault.value) for fault in result.errors] == [(1, "x")]
@@ -95,7 +119,11 @@ def test_units_are_converted_without_binary_noise():
 
 def test_code_tables_refuse_pass_or_drop_unknown_codes():
     texts = ["1", "2", "?", None]
-    for unknown, expected, faults in (("error", ["bearing", "belt", None, None], [2]), ("pass", ["bearing", "belt", "?", None], []), ("'null'", ["bearing", "belt", None, None], [])):
+    for unknown, expected, faults in (
+        ("error", ["bearing", "belt", None, None], [2]),
+        ("pass", ["bearing", "belt", "?", None], []),
+        ("'null'", ["bearing", "belt", None, None], []),
+    ):
         result = apply_mapping(mapping(f"  component_code: {{column: part, codes: {{'1': bearing, '2': belt}}, unknown: {unknown}}}\n"), source(4, part=texts))
         assert only(result, "component_code") == expected
         assert [fault.row for fault in result.errors] == faults
@@ -108,7 +136,9 @@ def test_none_is_a_word_and_only_declared_tokens_are_null():
     texts = ["None", "n/a", "-", " ", ""]
     result = apply_mapping(mapping("  notes: {column: remark}\n"), source(5, remark=texts))
     assert only(result, "notes") == ["None", "n/a", "-", None, None]
-    result = apply_mapping(mapping("  notes: {column: remark, null_tokens: ['-']}\nnull_tokens: ['n/a']\n"), source(5, remark=texts, other=["-", "n/a", "None", "", None]))
+    result = apply_mapping(
+        mapping("  notes: {column: remark, null_tokens: ['-']}\nnull_tokens: ['n/a']\n"), source(5, remark=texts, other=["-", "n/a", "None", "", None])
+    )
     assert only(result, "notes") == ["None", None, None, None, None]
     assert result.extra.to_list() == ['{"other":"-"}', None, '{"other":"None"}', None, None]
 
@@ -126,14 +156,16 @@ def test_keys_are_joined_or_hashed_from_parts():
 
 
 def test_left_over_columns_go_to_extra_unless_ignored():
-    columns = {"é": ["a\"b", None], "zone": ["3", " "], "secret": ["x", "y"], "flag": ["No", "Yes"]}
+    columns = {"é": ['a"b', None], "zone": ["3", " "], "secret": ["x", "y"], "flag": ["No", "Yes"]}
     result = apply_mapping(mapping("extra:\n  is_odd: {column: flag, codes: {'No': '0', 'Yes': '1'}}\nignore: [secret]\n"), source(2, **columns))
     assert [json.loads(text) for text in result.extra] == [{"is_odd": "0", "zone": "3", "é": 'a"b'}, {"is_odd": "1"}]
     assert result.extra.to_list()[0] == '{"is_odd":"0","zone":"3","é":"a\\"b"}', "canonical: sorted, no spaces, no escapes but what JSON needs"
 
 
 def test_nul_in_extra_is_a_fault():
-    assert apply_mapping(mapping(), source(2, more=["a\x00b", "c"])).errors == [MappingFault(0, "nul_character", "more", "a\x00b", "the character NUL cannot be stored")]
+    assert apply_mapping(mapping(), source(2, more=["a\x00b", "c"])).errors == [
+        MappingFault(0, "nul_character", "more", "a\x00b", "the character NUL cannot be stored")
+    ]
 
 
 def test_whole_numbers_and_words():
@@ -154,7 +186,9 @@ columns:
     assert only(result, "is_loyalty_member") == [True, False, None, None, None]
     assert [(fault.row, fault.field) for fault in result.errors] == [(2, "birth_year"), (2, "is_loyalty_member"), (3, "birth_year")]
     assert result.known_after is None
-    plain = apply_mapping(mapping(base=base.replace(", factor: -1, offset: 2024", "")), source(3, age=["9007199254740993", "9223372036854775808", "7.0"], member=[None] * 3))
+    plain = apply_mapping(
+        mapping(base=base.replace(", factor: -1, offset: 2024", "")), source(3, age=["9007199254740993", "9223372036854775808", "7.0"], member=[None] * 3)
+    )
     assert only(plain, "birth_year") == [9007199254740993, None, 7], "exact beyond what a double holds"
 
 
@@ -239,7 +273,9 @@ def test_a_wrong_mapping_is_refused_with_file_place_and_remedy(case):
 def test_words_must_be_quoted_booleans():
     base = BASE.replace("maintenance_log", "customers")
     with pytest.raises(MappingError, match="has no words"):
-        parse_mapping_text(base.replace("log_id: {column: id}", "is_loyalty_member: {column: id, words: {TRUE: true}}").replace("device_id", "customer_id"), "trial.yaml")
+        parse_mapping_text(
+            base.replace("log_id: {column: id}", "is_loyalty_member: {column: id, words: {TRUE: true}}").replace("device_id", "customer_id"), "trial.yaml"
+        )
 
 
 def test_the_mappings_are_exactly_these():

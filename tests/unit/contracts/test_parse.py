@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """Contract files are read strictly: what the house would ignore or could not keep is an error that says what to do."""
 
 from __future__ import annotations
@@ -81,7 +82,11 @@ def test_a_small_contract_is_read_whole():
 
 
 def test_key_follows_its_positions_and_not_the_order_of_fields():
-    text = MINIMAL.replace("primaryKeyPosition: 1", "primaryKeyPosition: 9").replace("primaryKeyPosition: 2", "primaryKeyPosition: 1").replace("primaryKeyPosition: 9", "primaryKeyPosition: 2")
+    text = (
+        MINIMAL.replace("primaryKeyPosition: 1", "primaryKeyPosition: 9")
+        .replace("primaryKeyPosition: 2", "primaryKeyPosition: 1")
+        .replace("primaryKeyPosition: 9", "primaryKeyPosition: 2")
+    )
     assert parse_contract_text(text, "door_event.yaml").key == ("event_at", "door_id")
 
 
@@ -165,7 +170,7 @@ def test_the_streams_are_exactly_these():
     assert streams() == ("customers", "device_registry", "device_telemetry", "maintenance_log", "orders")
     assert device_streams() == ("device_registry", "device_telemetry", "maintenance_log")
     assert commerce_streams() == ("customers", "orders")
-    with pytest.raises(ContractError, match="parcels.yaml: contract: does not exist; use one of customers"):
+    with pytest.raises(ContractError, match=r"parcels\.yaml: contract: does not exist; use one of customers"):
         load_contract("parcels")
 
 
@@ -189,13 +194,18 @@ def test_every_leaf_of_the_golden_payload_is_a_field_within_range():
     paths = load_contract("device_telemetry").paths
 
     def leaves(value: dict, above: str = "") -> dict:
-        return {path: leaf for key, item in value.items() for path, leaf in (leaves(item, f"{above}{key}.").items() if isinstance(item, dict) else [(above + key, item)])}
+        return {
+            path: leaf
+            for key, item in value.items()
+            for path, leaf in (leaves(item, f"{above}{key}.").items() if isinstance(item, dict) else [(above + key, item)])
+        }
 
     for path, value in leaves(GOLDEN).items():
         field = paths[path]
         assert field.enum is None or value in field.enum
         if isinstance(value, int | float):
-            assert field.minimum is not None and field.maximum is not None
+            assert field.minimum is not None
+            assert field.maximum is not None
             assert field.minimum <= value <= field.maximum
 
 

@@ -16,7 +16,12 @@ from include.contracts.mapping import Mapped, apply_mapping, load_mapping
 FACTORY = "factory/smart_manufacturing_data.csv"
 FACTORY_BLANKS = "factory/smart_manufacturing_data_with_blanks.csv"
 ECOMMERCE = "commerce/Ecommerce_Consumer_Behavior_Analysis_Data.csv"
-FILES = {"smart_manufacturing": FACTORY, "smart_manufacturing_blanks": FACTORY_BLANKS, "ecommerce_consumer_orders": ECOMMERCE, "ecommerce_consumer_customers": ECOMMERCE}
+FILES = {
+    "smart_manufacturing": FACTORY,
+    "smart_manufacturing_blanks": FACTORY_BLANKS,
+    "ecommerce_consumer_orders": ECOMMERCE,
+    "ecommerce_consumer_customers": ECOMMERCE,
+}
 
 
 def mapped(real_data: Path, name: str) -> tuple[pl.DataFrame, Mapped]:
@@ -49,7 +54,10 @@ def breaches(contract: Contract, frame: pl.DataFrame) -> Counter[str]:
     return +found
 
 
-@pytest.mark.parametrize(("name", "rows"), [("smart_manufacturing", 1997), ("smart_manufacturing_blanks", 1997), ("ecommerce_consumer_orders", 1000), ("ecommerce_consumer_customers", 1000)])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("smart_manufacturing", 1997), ("smart_manufacturing_blanks", 1997), ("ecommerce_consumer_orders", 1000), ("ecommerce_consumer_customers", 1000)],
+)
 def test_every_row_is_mapped_keeps_the_contract_and_is_an_event_of_its_own(real_data, name, rows):
     _, result = mapped(real_data, name)
     contract = load_contract(load_mapping(name).stream)
@@ -64,7 +72,10 @@ def test_every_row_is_mapped_keeps_the_contract_and_is_an_event_of_its_own(real_
 def test_blanks_of_the_factory_are_null_and_labels_stay_aside(real_data):
     for name in ("smart_manufacturing", "smart_manufacturing_blanks"):
         _, result = mapped(real_data, name)
-        nulls = {column: result.frame[column].null_count() for column in ("temperature_c", "vibration_x_mm_s", "humidity_pct", "pressure_hpa", "energy_kwh", "machine_status")}
+        nulls = {
+            column: result.frame[column].null_count()
+            for column in ("temperature_c", "vibration_x_mm_s", "humidity_pct", "pressure_hpa", "energy_kwh", "machine_status")
+        }
         assert nulls == {"temperature_c": 23, "vibration_x_mm_s": 13, "humidity_pct": 0, "pressure_hpa": 6, "energy_kwh": 0, "machine_status": 12}
         assert Counter(result.frame["machine_status"]) == {"running": 1576, "idle": 212, "fault": 197, None: 12}
         extra = [json.loads(text) for text in result.extra]

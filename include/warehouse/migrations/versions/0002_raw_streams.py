@@ -61,7 +61,7 @@ comment on column raw.device_telemetry.tenant_id is 'Whose event it is; default 
 comment on column raw.device_telemetry.event_id is 'Identity: first 16 bytes of SHA-256 over tenant, stream and key fields.';
 comment on column raw.device_telemetry.event_at is 'When the reading was taken, by the device''s clock, with a time zone; without one it is UTC.';
 comment on column raw.device_telemetry._arrived_at is 'When the file with this row arrived in the landing zone.';
-comment on column raw.device_telemetry._known_at is 'Since when the house could have known it: the arrival, or for imported history event time plus the delay its mapping states.';
+comment on column raw.device_telemetry._known_at is 'Since when the house could have known it: the arrival; for imported history event time plus its mapping''s delay.';
 comment on column raw.device_telemetry._landed_at is 'When the row was written here. Never to be used as knowledge time.';
 comment on column raw.device_telemetry._batch_id is 'Batch that wrote the row, ops.batch.';
 comment on column raw.device_telemetry._file_id is 'File the row came in, ops.file.';
@@ -144,7 +144,7 @@ comment on column raw.device_registry.tenant_id is 'Whose event it is; default w
 comment on column raw.device_registry.event_id is 'Identity: first 16 bytes of SHA-256 over tenant, stream and key fields.';
 comment on column raw.device_registry.event_at is 'Since when this version holds.';
 comment on column raw.device_registry._arrived_at is 'When the file with this row arrived in the landing zone.';
-comment on column raw.device_registry._known_at is 'Since when the house could have known it: the arrival, or for imported history event time plus the delay its mapping states.';
+comment on column raw.device_registry._known_at is 'Since when the house could have known it: the arrival; for imported history event time plus its mapping''s delay.';
 comment on column raw.device_registry._landed_at is 'When the row was written here. Never to be used as knowledge time.';
 comment on column raw.device_registry._batch_id is 'Batch that wrote the row, ops.batch.';
 comment on column raw.device_registry._file_id is 'File the row came in, ops.file.';
@@ -210,7 +210,7 @@ comment on column raw.maintenance_log.tenant_id is 'Whose event it is; default w
 comment on column raw.maintenance_log.event_id is 'Identity: first 16 bytes of SHA-256 over tenant, stream and key fields.';
 comment on column raw.maintenance_log.event_at is 'When it happened, or began.';
 comment on column raw.maintenance_log._arrived_at is 'When the file with this row arrived in the landing zone.';
-comment on column raw.maintenance_log._known_at is 'Since when the house could have known it: the arrival, or for imported history event time plus the delay its mapping states.';
+comment on column raw.maintenance_log._known_at is 'Since when the house could have known it: the arrival; for imported history event time plus its mapping''s delay.';
 comment on column raw.maintenance_log._landed_at is 'When the row was written here. Never to be used as knowledge time.';
 comment on column raw.maintenance_log._batch_id is 'Batch that wrote the row, ops.batch.';
 comment on column raw.maintenance_log._file_id is 'File the row came in, ops.file.';
@@ -276,7 +276,7 @@ comment on column raw.orders.tenant_id is 'Whose event it is; default where nobo
 comment on column raw.orders.event_id is 'Identity: first 16 bytes of SHA-256 over tenant, stream and key fields.';
 comment on column raw.orders.event_at is 'When the order was placed.';
 comment on column raw.orders._arrived_at is 'When the file with this row arrived in the landing zone.';
-comment on column raw.orders._known_at is 'Since when the house could have known it: the arrival, or for imported history event time plus the delay its mapping states.';
+comment on column raw.orders._known_at is 'Since when the house could have known it: the arrival; for imported history event time plus its mapping''s delay.';
 comment on column raw.orders._landed_at is 'When the row was written here. Never to be used as knowledge time.';
 comment on column raw.orders._batch_id is 'Batch that wrote the row, ops.batch.';
 comment on column raw.orders._file_id is 'File the row came in, ops.file.';
@@ -349,7 +349,7 @@ comment on column raw.customers.tenant_id is 'Whose event it is; default where n
 comment on column raw.customers.event_id is 'Identity: first 16 bytes of SHA-256 over tenant, stream and key fields.';
 comment on column raw.customers.event_at is 'Since when this version holds.';
 comment on column raw.customers._arrived_at is 'When the file with this row arrived in the landing zone.';
-comment on column raw.customers._known_at is 'Since when the house could have known it: the arrival, or for imported history event time plus the delay its mapping states.';
+comment on column raw.customers._known_at is 'Since when the house could have known it: the arrival; for imported history event time plus its mapping''s delay.';
 comment on column raw.customers._landed_at is 'When the row was written here. Never to be used as knowledge time.';
 comment on column raw.customers._batch_id is 'Batch that wrote the row, ops.batch.';
 comment on column raw.customers._file_id is 'File the row came in, ops.file.';
@@ -359,17 +359,17 @@ comment on column raw.customers._extra is 'Fields the contract does not know; NU
 comment on column raw.customers.customer_id is 'Identifier of the customer in the shop, meaningless outside it.';
 comment on column raw.customers.registered_at is 'When the customer registered.';
 comment on column raw.customers.full_name is 'Name of the customer. Personal data.';
-comment on column raw.customers.full_name_pseudonym is 'Keyed pseudonym of full_name: equal where the clear values are equal, and not to be turned back without the key.';
+comment on column raw.customers.full_name_pseudonym is 'Keyed pseudonym of full_name: equal where clear values are, not to be turned back without the key.';
 comment on column raw.customers.email is 'E-mail address. Personal data.';
-comment on column raw.customers.email_pseudonym is 'Keyed pseudonym of email: equal where the clear values are equal, and not to be turned back without the key.';
+comment on column raw.customers.email_pseudonym is 'Keyed pseudonym of email: equal where clear values are, not to be turned back without the key.';
 comment on column raw.customers.phone is 'Telephone number. Personal data.';
-comment on column raw.customers.phone_pseudonym is 'Keyed pseudonym of phone: equal where the clear values are equal, and not to be turned back without the key.';
+comment on column raw.customers.phone_pseudonym is 'Keyed pseudonym of phone: equal where clear values are, not to be turned back without the key.';
 comment on column raw.customers.birth_year is 'Year of birth. Unit year. Personal data.';
-comment on column raw.customers.birth_year_pseudonym is 'Keyed pseudonym of birth_year: equal where the clear values are equal, and not to be turned back without the key.';
+comment on column raw.customers.birth_year_pseudonym is 'Keyed pseudonym of birth_year: equal where clear values are, not to be turned back without the key.';
 comment on column raw.customers.country_code is 'Country of residence, ISO 3166 alpha-2.';
 comment on column raw.customers.city_name is 'City of residence.';
 comment on column raw.customers.gender_code is 'Gender as the customer states it. Personal data.';
-comment on column raw.customers.gender_code_pseudonym is 'Keyed pseudonym of gender_code: equal where the clear values are equal, and not to be turned back without the key.';
+comment on column raw.customers.gender_code_pseudonym is 'Keyed pseudonym of gender_code: equal where clear values are, not to be turned back without the key.';
 comment on column raw.customers.income_level is 'Band of income as the customer states it.';
 comment on column raw.customers.is_loyalty_member is 'Whether the customer is in the loyalty programme.';
 comment on column raw.customers.has_marketing_consent is 'Whether the customer allowed marketing; absent means not asked.';
