@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from include.settings import get_settings
-from include.warehouse import Role, sqlalchemy_url
+from include.warehouse import Role, connect, sqlalchemy_url
 from ml.lifecycle.schema import FeatureSchema
 
 if TYPE_CHECKING:
@@ -109,16 +109,11 @@ class Registry:
         """
         self.name = name
         self._mlflow = _mlflow(sqlalchemy_url(Role.MLFLOW, database="mlflow"))
-        self._client = self._mlflow.tracking.MlflowClient()
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            folder = (get_settings().home / "mlflow" / name).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            self._experiment_id = self._client.create_experiment(name, artifact_location=folder.as_uri())
-        else:
-            self._experiment_id = experiment.experiment_id
-        if not self._client.search_registered_models(filter_string=f"name = '{name}'"):
-            self._client.create_registered_model(name)
+        # One at a time: the first opening makes MLflow's tables, and two processes that both make them both fail.
+        with connect(Role.MLFLOW, database="mlflow", autocommit=True) as connection:
+            connection.execute("select pg_advisory_lock(hashtextextended('tidemark.mlflow', 0))")
+            self._client = self._mlflow.tracking.MlflowClient()
+            self._experiment_id = self._ensure_experiment()
 
     def find(self, snapshot: str) -> int | None:
         """The newest complete version trained from exactly this data, configuration and libraries."""
@@ -166,6 +161,16 @@ class Registry:
         """Make a version the champion. Only the gate's decision calls for this."""
         self._client.set_registered_model_alias(self.name, CHAMPION, str(version))
 
+    def _ensure_experiment(self) -> str:
+        if not self._client.search_registered_models(filter_string=f"name = '{self.name}'"):
+            self._client.create_registered_model(self.name)
+        experiment = self._client.get_experiment_by_name(self.name)
+        if experiment is not None:
+            return experiment.experiment_id
+        folder = (get_settings().home / "mlflow" / self.name).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        return self._client.create_experiment(self.name, artifact_location=folder.as_uri())
+
     def run(self, title: str) -> RegistryRun:
         """A training run to be filled and then closed by using it as a context manager."""
         return RegistryRun(self, title)
@@ -202,13 +207,13 @@ class RegistryRun:
         info = flavour.log_model(
             estimator,
             name="model",
-            registered_model_name=self._registry.name,
             signature=mlflow.models.infer_signature(example, estimator.predict_proba(example)),
             pip_requirements=[f"{package}=={version}" for package, version in library_versions().items()],  # inferring them takes many seconds
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
         )
-        version = int(info.registered_model_version)
+        registered = self._registry._client.create_model_version(self._registry.name, info.model_uri, run_id=info.run_id, model_id=info.model_id)
+        version = int(registered.version)
         folder = _local_path(self._registry._client.get_model_version_download_uri(self._registry.name, str(version)))
         return version, hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
 

@@ -66,16 +66,11 @@ class TrainingReport:
     brier_prevalence: float  # of always promising the share that train and validation showed
     calibration: tuple[CalibrationBin, ...]
     slices: tuple[SliceResult, ...]
+    loses_on: tuple[str, ...]  # where the naive baseline, or a constant probability, is better
     champion: ChampionResult | None
     gate: GateDecision
     libraries: Mapping[str, str]
     seconds: Mapping[str, float]
-
-    @property
-    def loses_on(self) -> tuple[str, ...]:
-        """Slices in which the naive baseline is better, and probabilities where a constant is."""
-        lost = [f"{result.dimension} = {result.value}" for result in self.slices if result.is_lost]
-        return (*lost, *(["calibration: a constant probability has the smaller Brier score"] if self.brier_model > self.brier_prevalence else []))
 
     def to_json(self) -> str:
         """As written to the reports folder and to MLflow."""

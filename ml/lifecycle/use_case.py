@@ -194,6 +194,10 @@ def _judge(
     difference = evaluation.bootstrap_difference(truth, predicted, naive, blocks, replicates=BOOTSTRAP_REPLICATES, seed=use_case.training.seed)
     rival, because = _judge_champion(champion, dataset, in_test, outcome, predicted)
     share_before = float(outcome[rows[split.train.name] | in_validation].mean())
+    brier_model, brier_prevalence = evaluation.brier(truth, predicted), evaluation.brier(truth, np.full(len(truth), share_before))
+    by_slice = evaluation.slices(test, use_case.slice_by, truth, predicted, naive)
+    lost = [f"{result.dimension} = {result.value}" for result in by_slice if result.is_lost]
+    lost += ["calibration: a constant probability has the smaller Brier score"] if brier_model > brier_prevalence else []
     return {
         "pr_auc_model": evaluation.pr_auc(truth, predicted),
         "baseline_name": baselines[best].name,
@@ -201,10 +205,11 @@ def _judge(
         "prevalence": float(truth.mean()),
         "difference": difference,
         "baselines": baselines,
-        "brier_model": evaluation.brier(truth, predicted),
-        "brier_prevalence": evaluation.brier(truth, np.full(len(truth), share_before)),
+        "brier_model": brier_model,
+        "brier_prevalence": brier_prevalence,
         "calibration": evaluation.calibration(truth, predicted),
-        "slices": evaluation.slices(test, use_case.slice_by, truth, predicted, naive),
+        "slices": by_slice,
+        "loses_on": tuple(lost),
         "champion": rival,
         "gate": use_case.gate.decide(difference, baselines[best].name, rival, because),
     }

@@ -193,7 +193,7 @@ def test_the_same_row_scores_the_same_alone_and_in_a_batch(pumps: Pumps, candida
     pumps.execute("update features.feat_pump_daily set maker = null, wear = null where device_id = 'pump_07'")
     with connect(Role.ML) as connection:
         dataset = load_dataset(connection, SPEC)
-        rows = load_features(connection, SPEC.features, date_from=FIRST_DAY + timedelta(days=50))
+        rows = load_features(connection, SPEC.features, date_from=FIRST_DAY + timedelta(days=58))
     half = len(dataset.frame) // 2
     outcome = dataset.frame["outcome"].to_numpy(dtype=int)
     config = replace(pumps.use_case.training, candidates=(candidate,))
