@@ -56,10 +56,11 @@ def land_device_streams():
 
     # Runs after the commit, whatever landed: good rows flow, and a broken promise is red without blocking the next run.
     @task(trigger_rule="all_done", retries=0)
-    def check(stream: str) -> None:
+    def check(stream: str, params: dict[str, Any], data_interval_end: pendulum.DateTime | None = None) -> None:
         from include.landing import check_landing
+        from include.stack.windows import arrival_window
 
-        check_landing(stream)
+        check_landing(stream, now=arrival_window(params, data_interval_end).end)
 
     # One task a stream, not one mapped task: outlets of a mapped task are emitted by every one of its instances.
     for stream in device_streams():

@@ -36,13 +36,13 @@ def simulate_sources():
     @task
     def simulate(data_interval_start: pendulum.DateTime | None = None, data_interval_end: pendulum.DateTime | None = None) -> None:
         from include.settings import get_settings
-        from include.simulator import write_interval
+        from include.stack.sources import simulate_interval
 
         if not get_settings().simulate:
             raise AirflowSkipException("the simulator is switched off (TIDEMARK_SIMULATE)")
         if data_interval_start is None or data_interval_end is None:
             raise AirflowSkipException("a run without a data interval has nothing to simulate: `tidemark simulate` writes any interval")
-        write_interval(data_interval_start, data_interval_end)
+        simulate_interval(data_interval_start, data_interval_end)
 
     simulate()
 

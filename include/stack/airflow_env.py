@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from include.settings import Settings, ensure_secrets, get_settings, secret
+from include.transform.invocation import dbt_environment
 from include.warehouse import Role, sqlalchemy_url
 
 ADMIN_USER = "admin"
@@ -109,6 +110,7 @@ def airflow_environment(settings: Settings | None = None) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if name.startswith("TIDEMARK_")},
         "TIDEMARK_HOME": str(settings.home.resolve()),
         **TELEMETRY_OFF,
+        **dbt_environment(),
         **{f"AIRFLOW__{name}": str(value) for name, value in airflow.items()},
     }
 

@@ -29,7 +29,7 @@ def moment(text: str, name: str) -> datetime:
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
-def arrival_window(params: Mapping[str, Any], interval_end: datetime | None, *, lookback_hours: int) -> ArrivalWindow:
+def arrival_window(params: Mapping[str, Any], interval_end: datetime | None, *, lookback_hours: int = 48) -> ArrivalWindow:
     """The window of a landing run.
 
     Args:

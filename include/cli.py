@@ -1,0 +1,76 @@
+"""The `tidemark` command."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from include.commands import data, demo, stack
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Tidemark: a micro-batch warehouse for device and commerce data.")
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(demo.demo)
+app.add_typer(data.simulate_app, name="simulate")
+app.command("import")(data.import_file)
+app.command()(data.land)
+app.command()(data.backfill)
+app.add_typer(data.quarantine_app, name="quarantine")
+app.command()(data.sql)
+app.command()(stack.doctor)
+app.add_typer(data.contracts_app, name="contracts")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(stack.airflow)
+
+# Errors that say themselves what was wrong and what to do; everything else is a defect and shows its traceback.
+EXPECTED = (
+    "include.stack.errors.StackError",
+    "include.settings.SettingsError",
+    "include.warehouse.server.ServerError",
+    "include.warehouse.connection.WarehouseUnavailable",
+    "include.contracts.errors.DefinitionError",
+    "include.landing.errors.LandingError",
+    "include.transform.build.TransformFailed",
+    "include.transform.invocation.DbtError",
+)
+
+
+def _expected_classes() -> tuple[type[BaseException], ...]:
+    """The classes of EXPECTED whose modules have been imported: one that was not cannot have been raised."""
+    found = []
+    for name in EXPECTED:
+        module, _, attribute = name.rpartition(".")
+        if module in sys.modules:
+            found.append(getattr(importlib.import_module(module), attribute))
+    return tuple(found)
+
+
+def main() -> None:
+    """Runs the command; an expected error is one line on standard error and exit code 1."""
+    import psycopg
+    from pydantic import ValidationError
+
+    from include.commands.console import errors
+
+    try:
+        app()
+    except ValidationError as error:
+        for item in error.errors():
+            errors.print(f"[red]error:[/red] TIDEMARK_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}", soft_wrap=True)
+        sys.exit(1)
+    except psycopg.OperationalError as error:
+        errors.print(f"[red]error:[/red] the warehouse stopped answering: {str(error).strip().splitlines()[0]}. See `tidemark doctor`.", soft_wrap=True)
+        sys.exit(1)
+    except Exception as error:
+        if not isinstance(error, _expected_classes()):
+            raise
+        hint = getattr(error, "hint", "")
+        errors.print("[red]error:[/red]", end=" ")
+        errors.print(f"{error}{f' — {hint}' if hint else ''}", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

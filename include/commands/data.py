@@ -1,0 +1,287 @@
+"""Commands about data on its way in: simulate, import, land, backfill, quarantine; and sql to look at what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from include.commands.console import console, print_json, progress_bars, table
+from include.commands.stack import Json
+from include.stack.errors import StackError
+from include.stack.windows import moment
+
+FORMATS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".txt": "csv", ".parquet": "parquet"}
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    try:
+        return moment(text, option) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, NDJSON or Parquet, plain or .gz.")],
+    mapping: Annotated[str, typer.Option("--mapping", help="Name of a mapping in include/contracts/mappings.")],
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Whose data it is; `default` where nobody says.")] = None,
+    land_now: Annotated[bool, typer.Option("--land/--no-land", help="Land it now instead of with the next scheduled run.")] = True,
+) -> None:
+    """Put a foreign file into the landing zone, byte by byte; landing applies the mapping.
+
+    Example: tidemark import orders.csv --mapping ecommerce_orders --tenant shop_7
+    """
+    from include.contracts.mapping import load_mapping
+    from include.landing import land_pending
+    from include.landing.zone import Zone
+    from include.settings import get_settings
+
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    kind = FORMATS.get((suffixes[-2:-1] if packed else suffixes[-1:] or [""])[0])
+    if kind is None:
+        raise StackError(f"{file.name} has no ending that says its format", f"rename it to end with one of {', '.join(FORMATS)} (.gz may follow)")
+    stream = load_mapping(mapping).stream
+    arrived_at = datetime.now(UTC)
+    ending = f"{kind}.gz" if packed else kind
+    stored = Zone(get_settings().zone_url).put(stream, file.read_bytes(), source="import", arrived_at=arrived_at, ext=ending, tenant=tenant, mapping=mapping)
+    console.print(f"stored as {stored.address}", soft_wrap=True)
+    if land_now:
+        _print_results([land_pending(stream, arrived_from=arrived_at - timedelta(hours=1))])
+
+
+def land(
+    stream: Annotated[list[str] | None, typer.Argument(help="Streams; all where none is named.")] = None,
+    hold: Annotated[str | None, typer.Option("--hold", metavar="STREAM", help="Stop landing one stream; the others go on.")] = None,
+    release: Annotated[str | None, typer.Option("--release", metavar="STREAM", help="Land a held stream again.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is held; shown in `tidemark status`.")] = "held by hand",
+    everything: Annotated[bool, typer.Option("--everything", help="Look at the whole zone, not the last 48 hours.")] = False,
+) -> None:
+    """Land what is pending, now and without Airflow; or hold and release a stream.
+
+    Examples: tidemark land; tidemark land orders --everything; tidemark land --hold orders --reason "new till software"
+    """
+    from include import landing
+    from include.contracts import streams
+
+    for name in (*(stream or ()), *filter(None, (hold, release))):
+        if name not in streams():
+            raise StackError(f"there is no stream {name!r}", f"streams are {', '.join(streams())}")
+    if hold or release:
+        if hold:
+            landing.hold(hold, reason)
+            console.print(f"{hold} is held: nothing of it lands until `tidemark land --release {hold}`")
+        if release:
+            landing.release(release)
+            console.print(f"{release} lands again with the next run")
+        return
+    run = landing.land_everything if everything else landing.land_pending
+    results = []
+    for name in stream or streams():
+        with console.status(f"landing {name} …"):
+            results.append(run(name))
+    _print_results(results)
+
+
+def _print_results(results: list) -> None:  # type: ignore[type-arg]
+    names = ("files", "landed", "accepted", "quarantined", "duplicate", "corrected", "failed_files")
+    rows = [(result.stream, *[_count(getattr(result, name)) for name in names]) for result in results]
+    table("", ("stream", "files", "landed", "accepted", "quarantined", "duplicate", "corrected", "failed files"), rows)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else len(value)  # type: ignore[arg-type]
+
+
+def backfill(
+    first: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, for example 2026-01-31.")],
+    last: Annotated[str, typer.Option("--to", metavar="DAY", help="Last day, included.")],
+    again: Annotated[bool, typer.Option("--again", help="Also days that were backfilled before (repairs falsified marts).")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the days have landed and the marts are built.")] = True,
+) -> None:
+    """Make days as they would be had everything been on time: land what arrived then, recompute what happened then.
+
+    The same as `tidemark airflow backfill create --dag-id backfill_history …`, with a progress bar.
+
+    Example: tidemark backfill --from 2026-01-01 --to 2026-01-03 --again
+    """
+    from include.stack.rest import AirflowApi
+
+    start, end = _moment(first, "--from"), _moment(last, "--to")
+    assert start is not None and end is not None
+    if start > end:
+        raise StackError(f"--from {first} is after --to {last}")
+    begun = time.monotonic()
+    with AirflowApi() as api:
+        run_backfill(api, start, end, again=again, wait=wait)
+        if wait:
+            wait_for_builds(api)
+    console.print(f"done in {time.monotonic() - begun:.0f} s" if wait else "started; `tidemark status` and the Airflow UI show how it goes")
+
+
+def run_backfill(api, start: datetime, end: datetime, *, again: bool, wait: bool, timeout_s: float = 1800) -> None:  # type: ignore[no-untyped-def]
+    """Creates the backfill, switches its DAG on and waits for its runs with a bar of days."""
+    days = (end - start).days + 1
+    begun = datetime.now(UTC) - timedelta(seconds=5)
+    backfill_id = api.create_backfill("backfill_history", start, end, again=again)
+    api.switch("backfill_history", on=True)
+    if not wait:
+        return
+    deadline = time.monotonic() + timeout_s
+    with progress_bars() as bars:
+        bar = bars.add_task("days backfilled", total=days)
+        while not api.backfill_is_complete(backfill_id):
+            runs = [run for run in api.runs("backfill_history", run_type="backfill", limit=100) if run.logical_date and start <= run.logical_date <= end]
+            bars.update(bar, completed=sum(1 for run in runs if run.state == "success" and run.ended_at and run.ended_at > begun))
+            if any(run.state == "failed" and run.ended_at and run.ended_at > begun for run in runs):
+                raise StackError("a day of the backfill failed", "see backfill_history in the Airflow UI; clear its failed task")
+            if time.monotonic() > deadline:
+                raise StackError(f"the backfill did not end within {timeout_s:.0f} s", "see backfill_history in the Airflow UI")
+            time.sleep(0.5)
+
+
+def wait_for_builds(api, timeout_s: float = 1800) -> None:  # type: ignore[no-untyped-def]
+    """Waits until no build of the marts is queued or running."""
+    deadline = time.monotonic() + timeout_s
+    quiet = 0
+    with console.status("building marts …"):
+        while quiet < 6:  # three seconds: the scheduler turns an asset event into a run within one or two
+            busy = any(run.state in {"queued", "running"} for run in api.runs("build_marts", limit=5))
+            quiet = 0 if busy else quiet + 1
+            if time.monotonic() > deadline:
+                raise StackError(f"the marts were not built within {timeout_s:.0f} s", "is build_marts switched on?")
+            time.sleep(0.5)
+
+
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that no table could take: which, why, and what they were.")
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    stream: Annotated[str | None, typer.Option("--stream", help="Only this stream.")] = None,
+    code: Annotated[str | None, typer.Option("--code", help="Only rows with this error code.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """Newest quarantined rows first.
+
+    Example: tidemark quarantine list --stream orders --code out_of_range
+    """
+    from include.landing.quarantine import list_quarantined
+
+    rows = list_quarantined(stream, code=code, limit=limit)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    shown = [(str(row.quarantine_id), row.stream, row.address, str(row.row_number or "whole file"), ", ".join(row.codes), row.quarantined_at) for row in rows]
+    table("", ("id", "stream", "file", "row", "codes", "quarantined at (UTC)"), shown)
+    console.print(f"[dim]{len(rows)} rows; `tidemark quarantine show ID` shows one whole[/dim]")
+
+
+def _identifier(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
+
+
+@quarantine_app.command("show")
+def quarantine_show(quarantine_id: Annotated[int, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """One row with its original bytes and every reason.
+
+    Example: tidemark quarantine show 17
+    """
+    from include.landing.quarantine import show_quarantined
+
+    try:
+        row = show_quarantined(quarantine_id)
+    except LookupError as error:
+        raise StackError(str(error.args[0]), "`tidemark quarantine list` shows which there are") from None
+    if as_json:
+        print_json(asdict(row))
+        return
+    console.print(f"[bold]{row.stream}[/bold], {row.address}, row {row.row_number or 'whole file'}, {row.state}", soft_wrap=True)
+    table("", ("code", "field", "value", "message"), [[str(error.get(name) or "") for name in ("code", "field", "value", "message")] for error in row.errors])
+    console.print(row.original.decode("utf-8", errors="backslashreplace"), markup=False, soft_wrap=True)
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(help="One statement.")],
+    as_json: Json = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most rows to show.")] = 1000,
+) -> None:
+    """Ask the warehouse as the analyst: marts, predictions and the ledger, read only.
+
+    Examples: tidemark sql "select * from maintenance.rpt_maintenance_priority limit 5"; tidemark sql --json "select count(*) from customers.fct_order"
+    """
+    import psycopg
+
+    from include.warehouse import Role, connect
+
+    with connect(Role.ANALYST) as connection:
+        try:
+            cursor = connection.execute(statement)  # type: ignore[call-overload]
+        except psycopg.Error as error:
+            raise StackError(str(error).strip().replace("\n", " ")) from None
+        if cursor.description is None:
+            console.print(cursor.statusmessage)
+            return
+        columns = [column.name for column in cursor.description]
+        rows = cursor.fetchmany(limit + 1)
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows[:limit]])
+        return
+    table("", columns, [[_identifier(value) if name.endswith(("_id", "_number")) else value for name, value in zip(columns, row, strict=True)] for row in rows[:limit]])
+    if len(rows) > limit:
+        console.print(f"[dim]only the first {limit} rows; --limit shows more[/dim]")
+
+
+simulate_app = typer.Typer(no_args_is_help=True, help="Made-up sources: write files into the landing zone, with the faults that real ones have.")
+
+
+@simulate_app.command("history")
+def simulate_history(
+    days: Annotated[int, typer.Option("--days", min=4, max=720, help="How long the plant, homes and shop have existed.")] = 180,
+) -> None:
+    """Write the history of a small company into the zone, and what was made up into the truth folder.
+
+    Example: tidemark simulate history --days 30
+    """
+    from include.commands.demo import write_history
+
+    history = write_history(datetime.now(UTC).replace(microsecond=0), days)
+    console.print(f"history from {history.since} to {history.until}; `tidemark land --everything` lands it")
+
+
+@simulate_app.command("interval")
+def simulate_interval(
+    start: Annotated[str, typer.Option("--from", metavar="MOMENT", help="Start of the interval, UTC.")],
+    end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="End of the interval, not included.")],
+) -> None:
+    """Write what the sources would have sent in an interval, at their real cadence.
+
+    Example: tidemark simulate interval --from 2026-01-31T10:00 --to 2026-01-31T10:05
+    """
+    from include.stack.sources import simulate_interval as write
+
+    first, last = _moment(start, "--from"), _moment(end, "--to")
+    assert first is not None and last is not None
+    if first >= last:
+        raise StackError(f"the interval {start} to {end} is empty")
+    console.print(f"{write(first, last):,} events from {start} to {end}")
+
+
+contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the streams and what is made from them.")
+
+
+@contracts_app.command("compile")
+def contracts_compile() -> None:
+    """Write what is generated from the contracts: migration of the raw tables, dbt sources, reference pages.
+
+    Example: tidemark contracts compile
+    """
+    from include.contracts.compile import write_generated
+
+    for path in write_generated():
+        console.print(str(path))

@@ -1,0 +1,153 @@
+"""`tidemark demo`: the whole way of the house once, through Airflow, with the time of each step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from include.commands.console import Steps, console, progress_bars
+from include.commands.data import run_backfill
+from include.commands.summary import print_summary
+from include.stack.errors import StackError
+from include.stack.rest import AirflowApi
+from include.stack.sources import SimulatedHistory, simulate_history, simulated_history
+
+HISTORY_DAGS = {"land_device_streams": "device", "land_commerce_streams": "commerce"}
+NEVER_SWITCHED_ON = {"rebuild_warehouse"}
+STEP_TIMEOUT_S = 900.0
+
+
+def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 180) -> None:
+    """Set up everything, simulate a company, land its history, build, train and score, and leave the stack running.
+
+    Safe to repeat after a failure: it goes on where it stopped. `tidemark down --purge` makes room for a fresh one.
+
+    Example: tidemark demo
+    """
+    from include.stack import up as stack
+    from include.stack.health import wait_until_healthy
+
+    begun = time.monotonic()
+    steps = Steps()
+    report = stack.up(step=steps, unpause_new=False, wait=False)
+    history = simulated_history()
+    if history is None:
+        with steps(f"simulated history of {days} days (Airflow starts meanwhile)"):
+            history = write_history(datetime.now(UTC).replace(second=0, microsecond=0), days)
+    with steps("every Airflow process healthy"):
+        wait_until_healthy()
+    with AirflowApi() as api:
+        api.switch("simulate_sources", on=True)
+        with steps("history landed, one run a kind of source"):
+            _land(api, {"arrived_from": _text(history.since - timedelta(days=1)), "arrived_before": _text(history.recent_from)}, history.since, history.recent_from)
+        with steps("last three whole days landed by airflow backfill"):
+            run_backfill(api, history.recent_from, history.today - timedelta(days=1), again=False, wait=True, timeout_s=STEP_TIMEOUT_S)
+        with steps("today landed"):
+            _land(api, {"arrived_from": _text(history.today)}, history.today, None)
+        with steps("marts built"):
+            _run(api, "build_marts")
+        with steps("model trained, hourly tables and docs made"):
+            _run(api, "train_device_failure", "build_hourly", "publish_docs")
+        with steps("devices scored and priorities ranked"):
+            _score(api)
+        with steps("every schedule switched on"):
+            for dag in api.request("GET", "/dags", params={"limit": 100})["dags"]:
+                if dag["dag_id"] not in NEVER_SWITCHED_ON:
+                    api.switch(dag["dag_id"], on=True)
+    console.print()
+    print_summary(report.url)
+    console.print(f"\n[bold]Done in {time.monotonic() - begun:.0f} s.[/bold] The stack goes on running; `tidemark status` shows how it is, `tidemark down` stops it.")
+
+
+def write_history(until: datetime, days: int) -> SimulatedHistory:
+    """Writes the history with a bar of files."""
+    with progress_bars() as bars:
+        bar = bars.add_task("files written", total=None)
+        return simulate_history(until, days, lambda done, total: bars.update(bar, completed=done, total=total))
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _land(api: AirflowApi, params: dict[str, str], arrived_from: datetime, arrived_before: datetime | None) -> None:
+    """One run of each landing DAG over a span of arrivals, with a bar of files.
+
+    Runs that the schedule asks for meanwhile are dropped while they are queued: history comes first.
+    """
+    from include.contracts import streams
+    from include.landing.zone import Zone
+    from include.settings import get_settings
+
+    zone = Zone(get_settings().zone_url)
+    total = sum(len(zone.list(stream, arrived_from - timedelta(days=1), arrived_before)) for stream in streams())
+    runs = {dag_id: api.trigger(dag_id, params) for dag_id in HISTORY_DAGS}
+    for dag_id in runs:
+        api.switch(dag_id, on=True)
+    with progress_bars() as bars:
+        bar = bars.add_task("files landed", total=total)
+
+        def look() -> None:
+            bars.update(bar, completed=_landed_files(arrived_from - timedelta(days=1), arrived_before))
+            for dag_id in runs:
+                api.drop_queued(dag_id, run_type="scheduled")
+
+        for dag_id, run_id in runs.items():
+            api.wait(dag_id, [run_id], timeout_s=STEP_TIMEOUT_S, poll=look)
+    for dag_id in runs:
+        api.switch(dag_id, on=False)
+
+
+def _landed_files(arrived_from: datetime, arrived_before: datetime | None) -> int:
+    from include.warehouse import Role, connect
+
+    with connect(Role.ANALYST) as connection:
+        row = connection.execute(
+            "select count(*) from ops.file where state <> 'pending' and arrived_at >= %s and arrived_at < coalesce(%s::timestamptz, 'infinity')", (arrived_from, arrived_before)
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _run(api: AirflowApi, *dag_ids: str) -> None:
+    """One run of each DAG, at the same time. Switching a daily or hourly DAG on makes the scheduler ask for its latest interval: that run is taken."""
+    runs = {dag_id: api.switch_on_and_run(dag_id) for dag_id in dag_ids}
+    with progress_bars() as bars:
+        bar = bars.add_task("tasks", total=None)
+
+        def look() -> None:
+            states = [state for dag_id, run_id in runs.items() for state in api.tasks(dag_id, run_id).values()]
+            bars.update(bar, total=len(states), completed=sum(1 for state in states if state in {"success", "skipped"}))
+
+        for dag_id, run_id in runs.items():
+            api.wait(dag_id, [run_id], timeout_s=STEP_TIMEOUT_S, poll=look)
+
+
+def _score(api: AirflowApi) -> None:
+    """Scores, and waits for the ranking that the predictions' asset starts."""
+    api.switch("build_priorities", on=True)
+    before = {run.run_id for run in api.runs("build_priorities")}
+    run_id = api.switch_on_and_run("score_device_failure")
+    with console.status("scoring …"):
+        api.wait("score_device_failure", [run_id], timeout_s=STEP_TIMEOUT_S)
+    scored = api.tasks("score_device_failure", run_id)
+    if "skipped" in scored.values():
+        console.print("[yellow]  nothing was scored: no model passed its gate, or no feature row changed[/yellow]")
+        _run(api, "build_priorities")
+        return
+    with console.status("ranking …"):
+        run = _appears(lambda: [run.run_id for run in api.runs("build_priorities") if run.run_id not in before])
+        api.wait("build_priorities", [run], timeout_s=STEP_TIMEOUT_S)
+
+
+def _appears(find: Callable[[], list[str]], timeout_s: float = 60) -> str:
+    deadline = time.monotonic() + timeout_s
+    while not (found := find()):
+        if time.monotonic() > deadline:
+            raise StackError("scoring announced predictions but no ranking started", "see build_priorities in the Airflow UI")
+        time.sleep(0.5)
+    return found[-1]
