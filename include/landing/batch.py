@@ -1,0 +1,308 @@
+"""One batch: whole files of one stream in one transaction, ledger included, or nothing at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import psycopg
+from numpy.typing import NDArray
+
+from include.contracts.model import EVENT_AT, Contract
+from include.landing import ledger, store
+from include.landing.crash import Step, crash_point
+from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile
+from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
+from include.landing.ledger import Arrival, FileCounts
+from include.landing.mapped import mapped_chunks
+from include.landing.prefetch import prefetched
+from include.landing.readers import Source, read_chunks
+from include.landing.rows import TENANT, Chunk, Code, RowError
+from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow, validate
+from include.landing.winner import STORED, Copy, Verdict, settle
+from include.landing.zone import Zone
+
+HEAD_BYTES = 64 << 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MONTH = pl.col(EVENT_AT).dt.truncate("1mo")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Secrets that identities and pseudonyms need; None where the stream has no personal data."""
+
+    pseudonym: bytes | None
+
+
+@dataclass
+class Culprits:
+    """What earlier attempts at a batch found out: the next attempt quarantines it from the start.
+
+    Attributes:
+        unreadable: Reason by position of the file.
+        refused: Server message by (position of the file, row number).
+    """
+
+    unreadable: dict[int, str] = field(default_factory=dict)
+    refused: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A chunk ready for the warehouse: rows with identity, rejected rows, and how many rows were read of each file."""
+
+    frame: pl.DataFrame
+    rejected: list[RejectedRow]
+    read: NDArray[np.int64]
+
+
+class Held(Exception):
+    """The stream was put on hold before the batch began."""
+
+
+def land_batch(connection: psycopg.Connection, zone: Zone, contract: Contract, arrivals: Sequence[Arrival], keys: Keys) -> list[FileCounts]:
+    """Lands files in one transaction.
+
+    Args:
+        connection: In autocommit, as the loader.
+        zone: The landing zone.
+        contract: The stream's contract.
+        arrivals: The files, in order of arrival and address.
+        keys: Secrets.
+
+    Returns:
+        What became of the rows of each file that was still to be landed once the stream's lock was held; empty if another load had landed them all.
+
+    Raises:
+        Held: If the stream is on hold.
+        LandingUnbalanced: If rows do not add up.
+    """
+    culprits = Culprits()
+    while True:
+        try:
+            with connection.transaction():
+                counts = _Attempt(connection, zone, contract, arrivals, keys, culprits).run()
+                crash_point(Step.BEFORE_COMMIT)
+            crash_point(Step.AFTER_COMMIT)
+            return counts
+        except UnreadableFile as error:
+            culprits.unreadable[error.position] = error.reason
+        except RowsRefused as error:
+            culprits.refused |= error.reasons
+
+
+class _Attempt:
+    def __init__(self, connection: psycopg.Connection, zone: Zone, contract: Contract, arrivals: Sequence[Arrival], keys: Keys, culprits: Culprits) -> None:
+        self._connection, self._zone, self._contract, self._arrivals, self._keys, self._culprits = connection, zone, contract, arrivals, keys, culprits
+        self._arrived = np.array([(arrival.arrived_at - _EPOCH) // _MICROSECOND for arrival in arrivals], dtype=np.int64)
+        self._counts = [FileCounts() for _ in arrivals]
+        self._months: set[datetime] = set()
+        self._holds_raw_changes = False
+        self._grown = 0
+        self._quarantined = 0
+
+    def run(self) -> list[FileCounts]:
+        connection, contract = self._connection, self._contract
+        connection.execute("select ops.lock_stream(%s)", (contract.stream,))
+        crash_point(Step.AFTER_STREAM_LOCK)
+        state = ledger.stream_state(connection, contract.stream)
+        if state and state.is_held:
+            raise Held
+        settled = {
+            (known.address, known.content_hash)
+            for entries in ledger.known_files(connection, [arrival.file.address for arrival in self._arrivals]).values()
+            for known in entries
+            if known.is_settled
+        }
+        wanted = [position for position, arrival in enumerate(self._arrivals) if (arrival.file.address, arrival.content_hash) not in settled]
+        if not wanted:
+            return []
+        store.prefer_index_probes(connection)
+        row = connection.execute("select nextval('ops.batch_id_seq'), clock_timestamp()").fetchone()
+        if row is None:
+            raise LandingUnbalanced("the warehouse gave no batch id")
+        batch_id, started_at = int(row[0]), row[1]
+        identifiers = dict(zip(wanted, ledger.register(connection, [self._arrivals[at] for at in wanted], contract.version), strict=True))
+        file_ids = np.array([identifiers.get(position, 0) for position in range(len(self._arrivals))], dtype=np.int64)
+        with prefetched(self._prepared(wanted)) as chunks:
+            for prepared in chunks:
+                crash_point(Step.AFTER_VALIDATION)
+                self._load(prepared, batch_id, started_at, file_ids)
+        self._quarantine_unreadable(wanted, batch_id, file_ids)
+        crash_point(Step.BEFORE_LEDGER)
+        self._check_balance(wanted)
+        counts = [self._counts[position] for position in wanted]
+        last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
+        ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at)
+        ledger.settle(connection, [identifiers[position] for position in wanted], counts, batch_id, started_at)
+        return counts
+
+    def _prepared(self, wanted: Sequence[int]) -> Iterator[Prepared]:
+        """Reads, validates and identifies; runs beside the server's work and does not touch the connection."""
+        for chunk in self._chunks(wanted):
+            yield self._prepare(chunk)
+
+    def _chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
+        readable = [position for position in wanted if position not in self._culprits.unreadable]
+        yield from read_chunks((self._open(position) for position in readable if self._arrivals[position].file.mapping is None), self._contract)
+        for position in readable:
+            mapping = self._arrivals[position].file.mapping
+            if mapping is not None:
+                yield from mapped_chunks(self._open(position), self._contract, mapping)
+
+    def _open(self, position: int) -> Source:
+        arrival = self._arrivals[position]
+        stream = io.BytesIO(arrival.data) if arrival.data is not None else self._zone.open(arrival.file)
+        return Source(position, stream, arrival.file.file_format, arrival.file.compression)
+
+    def _prepare(self, chunk: Chunk) -> Prepared:
+        contract = self._contract
+        for row in self._refused_rows(chunk):
+            reason = self._culprits.refused[int(chunk.file_position[row]), int(chunk.row_number[row])]
+            chunk.refuse(row, RowError(Code.COPY_REFUSED, None, None, f"the server refused the row: {reason}"))
+        validated = validate(chunk, contract, self._arrived[chunk.file_position])
+        frame = validated.accepted
+        if frame.height:
+            tenants = pl.Series([arrival.tenant_id for arrival in self._arrivals])
+            frame = frame.with_columns(pl.coalesce(pl.col(TENANT), tenants.gather(frame[FILE_POSITION])).alias(TENANT))
+            known = frame[ARRIVED_AT] if chunk.known_after is None else frame[EVENT_AT] + chunk.known_after
+            frame = frame.with_columns(event_ids(frame, contract, self._keys.pseudonym), content_hashes(frame, contract.fields), known.alias(store.KNOWN_AT))
+            if self._keys.pseudonym is not None:
+                key = self._keys.pseudonym
+                frame = frame.with_columns([pseudonyms(frame[field.name], key).alias(str(field.pseudonym)) for field in contract.personal_fields])
+        return Prepared(frame, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)))
+
+    def _refused_rows(self, chunk: Chunk) -> list[int]:
+        if not self._culprits.refused:
+            return []
+        places = zip(chunk.file_position.tolist(), chunk.row_number.tolist(), strict=True)
+        return [row for row, place in enumerate(places) if place in self._culprits.refused]
+
+    def _load(self, prepared: Prepared, batch_id: int, started_at: datetime, file_ids: NDArray[np.int64]) -> None:
+        """Writes a chunk: decides between copies, replaces stored rows that lost, copies the rest, quarantines what was rejected."""
+        for position, count in enumerate(prepared.read.tolist()):
+            self._counts[position].landed += count
+        frame = prepared.frame
+        if frame.height:
+            self._note_span(frame)
+            stored = store.stored_copies(self._connection, self._contract, frame)
+            crash_point(Step.AFTER_LOOKUP)
+            rows, replaced = self._settle(frame, stored)
+            if any(stored[event_id][2] != batch_id for event_id in replaced) and not self._holds_raw_changes:
+                self._connection.execute("select ops.lock_raw_changes()")
+                self._holds_raw_changes = True
+            self._ensure_partitions(rows)
+            rows = rows.with_columns(
+                pl.Series(store.FILE_ID, file_ids[rows[FILE_POSITION].to_numpy()]),
+                pl.lit(batch_id).alias(store.BATCH_ID),
+                pl.lit(started_at.astimezone(UTC).replace(tzinfo=None)).alias(store.LANDED_AT),
+            )
+            self._grown += store.write_rows(self._connection, self._contract, rows, replaced, batch_id)
+            crash_point(Step.AFTER_COPY)
+        if prepared.rejected:
+            rejected = [
+                (int(file_ids[row.file_position]), self._arrivals[row.file_position].tenant_id, self._arrivals[row.file_position].arrived_at, row)
+                for row in prepared.rejected
+            ]
+            self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, rejected, [])
+            for row in prepared.rejected:
+                self._counts[row.file_position].quarantined += 1
+
+    def _settle(self, frame: pl.DataFrame, stored: dict[bytes, tuple[Copy, datetime, int]]) -> tuple[pl.DataFrame, dict[bytes, datetime]]:
+        """Counts every row and picks those to write; the second value says which of them replace a stored row, and that row's event time."""
+        contested = frame[EVENT_ID].is_duplicated()
+        if stored:
+            contested = contested | frame[EVENT_ID].is_in(list(stored))
+        self._count(Verdict.ACCEPTED, frame.filter(~contested)[FILE_POSITION])
+        if not contested.any():
+            return frame, {}
+        copies: dict[bytes, list[Copy]] = {}
+        for event_id, copy in self._copies(frame, contested.arg_true()):
+            copies.setdefault(event_id, []).append(copy)
+        keep = (~contested).to_numpy().copy()
+        known = frame[store.KNOWN_AT].to_physical().to_numpy().copy()
+        replaced: dict[bytes, datetime] = {}
+        verdicts: dict[Verdict, list[int]] = {verdict: [] for verdict in Verdict}
+        for event_id, group in copies.items():
+            holder = stored.get(event_id)
+            outcome = settle(group, holder[0] if holder else None, self._contract)
+            for copy, verdict in zip(group, outcome.verdicts, strict=True):
+                verdicts[verdict].append(copy.row)
+            if outcome.winner.row != STORED:
+                keep[outcome.winner.row] = True
+                known[outcome.winner.row] = outcome.winner.known_us
+                if holder:
+                    replaced[event_id] = holder[1]
+        for verdict, rows in verdicts.items():
+            self._count(verdict, frame[FILE_POSITION].gather(rows))
+        known_at = pl.Series(store.KNOWN_AT, known).cast(pl.Datetime("us"))
+        return frame.with_columns(known_at).filter(pl.Series(keep)), replaced
+
+    def _copies(self, frame: pl.DataFrame, rows: pl.Series) -> Iterator[tuple[bytes, Copy]]:
+        part = frame[rows]
+        version = self._contract.version_field
+        versions = part[version].to_physical().to_list() if version else [None] * part.height
+        columns = (
+            part[EVENT_ID].to_list(),
+            rows.to_list(),
+            part[CONTENT_HASH].to_list(),
+            versions,
+            part[ARRIVED_AT].to_physical().to_list(),
+            part[FILE_POSITION].to_list(),
+            part[ROW_NUMBER].to_list(),
+            part[store.KNOWN_AT].to_physical().to_list(),
+        )
+        for event_id, row, content, value, arrived, position, number, known in zip(*columns, strict=True):
+            yield event_id, Copy(row, content, value, arrived, self._arrivals[position].content_hash, number, known)
+
+    def _count(self, verdict: Verdict, positions: pl.Series) -> None:
+        for position, count in enumerate(np.bincount(positions.to_numpy(), minlength=1).tolist()):
+            if count:
+                counts = self._counts[position]
+                setattr(counts, verdict.value, getattr(counts, verdict.value) + count)
+
+    def _note_span(self, frame: pl.DataFrame) -> None:
+        spans = frame.group_by(FILE_POSITION).agg(pl.col(EVENT_AT).min().alias("first"), pl.col(EVENT_AT).max().alias("last"))
+        for position, first, last in spans.iter_rows():
+            counts, first, last = self._counts[position], first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+            counts.first_event_at = min(first, counts.first_event_at or first)
+            counts.last_event_at = max(last, counts.last_event_at or last)
+
+    def _ensure_partitions(self, rows: pl.DataFrame) -> None:
+        if self._contract.partition != "month" or not rows.height:
+            return
+        months = set(rows.select(_MONTH.unique()).to_series().to_list()) - self._months
+        for month in sorted(months):
+            moment = month.replace(tzinfo=UTC)
+            self._connection.execute("select ops.ensure_partitions(%s, %s, %s)", (self._contract.stream, moment, moment))
+        self._months |= months
+
+    def _quarantine_unreadable(self, wanted: Sequence[int], batch_id: int, file_ids: NDArray[np.int64]) -> None:
+        unreadable = []
+        for position, reason in self._culprits.unreadable.items():
+            if position not in wanted:
+                continue
+            arrival, counts = self._arrivals[position], self._counts[position]
+            counts.landed, counts.quarantined, counts.unreadable = 1, 1, reason
+            with io.BytesIO(arrival.data) if arrival.data is not None else self._zone.open(arrival.file) as stream:
+                head = stream.read(HEAD_BYTES)
+            unreadable.append((int(file_ids[position]), arrival.tenant_id, arrival.arrived_at, reason, head))
+        if unreadable:
+            self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, [], unreadable)
+
+    def _check_balance(self, wanted: Sequence[int]) -> None:
+        for position in wanted:
+            counts = self._counts[position]
+            if not counts.is_balanced:
+                raise LandingUnbalanced(f"{self._arrivals[position].file.address}: {counts} does not add up; nothing of the batch was kept")
+        accepted, quarantined = (sum(getattr(self._counts[position], name) for position in wanted) for name in ("accepted", "quarantined"))
+        if (self._grown, self._quarantined) != (accepted, quarantined):
+            raise LandingUnbalanced(
+                f"{self._contract.stream}: the raw table grew by {self._grown} rows and the quarantine by {self._quarantined}, "
+                f"but {accepted} rows were accepted and {quarantined} rejected; nothing of the batch was kept"
+            )

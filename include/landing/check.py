@@ -1,0 +1,86 @@
+"""The check after the commit: good rows flow, and a stream that breaks its contract's promises is red."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import psycopg
+
+from include.contracts import load_contract
+from include.contracts.model import Contract
+from include.landing import ledger
+from include.landing.errors import LandingCheckFailed
+from include.warehouse import Role, connect
+
+
+def check_landing(stream: str, *, now: datetime | None = None) -> None:
+    """Compares what landed with what the contract promises.
+
+    Args:
+        stream: The stream.
+        now: Clock for the silence; the present if not given.
+
+    Raises:
+        LandingCheckFailed: If too large a share of the newest rows is in quarantine, the stream has been silent for too long, or files are set aside.
+            The message names each broken promise. A stream in which nothing ever arrived breaks none.
+    """
+    contract = load_contract(stream)
+    with connect(Role.LOADER) as connection:
+        problems = [*_quarantine(connection, contract), *_silence(connection, contract, now or datetime.now(UTC)), *_failed(connection, stream)]
+    if problems:
+        raise LandingCheckFailed(f"{stream}: {'; '.join(problems)}")
+
+
+def newest_rows(connection: psycopg.Connection, stream: str, window: int) -> tuple[int, int]:
+    """Rows and quarantined rows among the newest `window` rows of a stream, in order of batch, arrival and place in the file."""
+    rows = quarantined = 0
+    newest = connection.execute(
+        "select file_id, landed, quarantined from ops.file where stream = %s and state in ('landed', 'quarantined') and landed > 0 "
+        "order by batch_id desc, arrived_at desc, address desc limit %s",
+        (stream, window),
+    )
+    for file_id, landed, bad in newest:
+        room = window - rows
+        if landed > room and bad:
+            row = connection.execute(
+                "select count(*) from ops.quarantine where file_id = %(file)s and row_number > %(room)s * -1 + greatest(%(landed)s, "
+                "(select max(row_number) from ops.quarantine where file_id = %(file)s))",
+                {"file": file_id, "landed": landed, "room": room},
+            ).fetchone()
+            bad = int(row[0]) if row else bad
+        rows += min(landed, room)
+        quarantined += min(bad, room)
+        if rows >= window:
+            break
+    return rows, quarantined
+
+
+def _quarantine(connection: psycopg.Connection, contract: Contract) -> list[str]:
+    rows, quarantined = newest_rows(connection, contract.stream, contract.quarantine_window)
+    if not rows or quarantined / rows <= contract.max_quarantined_share:
+        return []
+    reasons = connection.execute(
+        "with last as (select codes from ops.quarantine where stream = %s order by quarantine_id desc limit %s) "
+        "select code, count(*) from last, unnest(codes) as code group by code order by 2 desc, 1 limit 3",
+        (contract.stream, quarantined),
+    ).fetchall()
+    named = ", ".join(f"{code} {count:,}" for code, count in reasons)
+    return [
+        f"{quarantined:,} of the newest {rows:,} rows are in quarantine ({quarantined / rows:.1%}, allowed {contract.max_quarantined_share:.1%}): {named}. "
+        f"See `tidemark quarantine list --stream {contract.stream}`"
+    ]
+
+
+def _silence(connection: psycopg.Connection, contract: Contract, now: datetime) -> list[str]:
+    state = ledger.stream_state(connection, contract.stream)
+    if state is None or state.last_arrived_at is None or now - state.last_arrived_at <= contract.freshness:
+        return []
+    return [f"nothing has arrived since {state.last_arrived_at:%Y-%m-%d %H:%M} UTC, longer than the {contract.freshness} that the contract allows"]
+
+
+def _failed(connection: psycopg.Connection, stream: str) -> list[str]:
+    rows = connection.execute("select address, error from ops.file where stream = %s and state = 'failed' order by address", (stream,)).fetchall()
+    if not rows:
+        return []
+    address, error = rows[0]
+    return [f"{len(rows)} files failed three times and are set aside, first {address}: {error}"]

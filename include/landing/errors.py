@@ -1,0 +1,48 @@
+"""Errors of landing: each says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class LandingError(RuntimeError):
+    """Something stopped a load; nothing of the batch was committed."""
+
+
+class LandingBusy(LandingError):
+    """A lock was not free in time: another load of the stream, or a running build whose rows this load must change."""
+
+
+class LandingUnbalanced(LandingError):
+    """The rows of a batch do not add up. The batch was rolled back."""
+
+
+class LandingCheckFailed(LandingError):
+    """Good rows were committed, but the stream breaks what its contract promises (share of quarantined rows, silence, failed files)."""
+
+
+class ZoneError(LandingError):
+    """An address does not follow the rules of the landing zone."""
+
+
+class UnreadableFile(Exception):
+    """A file cannot be read at all: truncated, not its stated format, without a usable header.
+
+    Args:
+        position: Position of the file in its batch.
+        reason: One line for the quarantine.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        self.position, self.reason = position, reason
+        super().__init__(reason)
+
+
+class RowsRefused(Exception):
+    """The server refused rows that the validator had let pass.
+
+    Args:
+        reasons: Server message by (position of the file in its batch, row number).
+    """
+
+    def __init__(self, reasons: dict[tuple[int, int], str]) -> None:
+        self.reasons = reasons
+        super().__init__(f"the server refused {len(reasons)} rows")

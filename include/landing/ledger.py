@@ -1,0 +1,246 @@
+"""The ledger: which files of the zone are landed, quarantined, waiting or set aside, and the state of each stream. All SQL on `ops.file` is here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from include.landing.zone import DEFAULT_TENANT, ZoneFile
+
+MAX_ATTEMPTS = 3
+_FINAL = ("landed", "quarantined", "failed")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file that is about to be landed.
+
+    Attributes:
+        file: The file in the zone.
+        content_hash: SHA-256 of its stored bytes; with the address it is the file's identity.
+        data: Its stored bytes; None for a file too large to keep in memory.
+        arrived_at: When these bytes arrived.
+    """
+
+    file: ZoneFile
+    content_hash: bytes
+    data: bytes | None
+    arrived_at: datetime
+
+    @property
+    def tenant_id(self) -> str:
+        """Tenant of rows that do not name their own."""
+        return self.file.tenant_id or DEFAULT_TENANT
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """What the ledger knows about one content of an address."""
+
+    address: str
+    content_hash: bytes
+    version_tag: str
+    state: str
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is left to do: landed, quarantined whole, or set aside."""
+        return self.state in _FINAL
+
+
+@dataclass
+class FileCounts:
+    """What became of the rows of one file."""
+
+    landed: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    corrected: int = 0
+    first_event_at: datetime | None = None
+    last_event_at: datetime | None = None
+    unreadable: str | None = None
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every row is counted once."""
+        return self.landed == self.accepted + self.quarantined + self.duplicate + self.corrected
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """State of a stream."""
+
+    last_batch_id: int
+    last_event_at: datetime | None
+    last_arrived_at: datetime | None
+    last_landed_at: datetime | None
+    is_held: bool
+    held_reason: str | None
+
+
+def known_files(connection: psycopg.Connection, addresses: Sequence[str]) -> dict[str, list[KnownFile]]:
+    """What the ledger knows about addresses; an address has one entry for each content it ever had."""
+    found: dict[str, list[KnownFile]] = {}
+    rows = connection.execute("select address, content_hash, version_tag, state from ops.file where address = any(%s)", (list(addresses),))
+    for address, content_hash, version_tag, state in rows:
+        found.setdefault(address, []).append(KnownFile(address, bytes(content_hash), version_tag, state))
+    return found
+
+
+def note_version(connection: psycopg.Connection, arrival: Arrival) -> None:
+    """Remembers that the bytes of an address were written anew without a change, so that they are not read again."""
+    connection.execute(
+        "update ops.file set version_tag = %s where address = %s and content_hash = %s", (arrival.file.version_tag, arrival.file.address, arrival.content_hash)
+    )
+
+
+def register(connection: psycopg.Connection, arrivals: Sequence[Arrival], contract_version: str) -> list[int]:
+    """Writes or finds the ledger lines of files; their state stays `pending` until `settle`.
+
+    Returns:
+        file_id of each, in order.
+    """
+    identifiers = []
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            insert into ops.file (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, state)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')
+            on conflict (address, content_hash) do update
+            set version_tag = excluded.version_tag, contract_version = excluded.contract_version, error = null
+            returning file_id
+            """,
+            [_line(arrival, contract_version) for arrival in arrivals],
+            returning=True,
+        )
+        for _ in arrivals:
+            row = cursor.fetchone()
+            identifiers.append(int(row[0]) if row else 0)
+            cursor.nextset()
+    return identifiers
+
+
+def settle(connection: psycopg.Connection, file_ids: Sequence[int], counts: Sequence[FileCounts], batch_id: int, landed_at: datetime) -> None:
+    """Completes the ledger lines of a batch."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            update ops.file set state = %s, batch_id = %s, landed = %s, accepted = %s, quarantined = %s, duplicate = %s, corrected = %s,
+                first_event_at = %s, last_event_at = %s, error = %s, landed_at = %s
+            where file_id = %s
+            """,
+            [
+                (
+                    "quarantined" if count.unreadable else "landed",
+                    batch_id,
+                    count.landed,
+                    count.accepted,
+                    count.quarantined,
+                    count.duplicate,
+                    count.corrected,
+                    count.first_event_at,
+                    count.last_event_at,
+                    count.unreadable,
+                    landed_at,
+                    file_id,
+                )
+                for file_id, count in zip(file_ids, counts, strict=True)
+            ],
+        )
+
+
+def record_failure(connection: psycopg.Connection, arrival: Arrival, contract_version: str, error: str) -> str:
+    """Counts a failed attempt of a file, in a transaction of its own.
+
+    Returns:
+        The file's state: `pending`, or `failed` once it failed `MAX_ATTEMPTS` times and is set aside.
+    """
+    row = connection.execute(
+        """
+        insert into ops.file
+            (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, state, attempts, error)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', 1, %s)
+        on conflict (address, content_hash) do update
+        set attempts = ops.file.attempts + 1, error = excluded.error, version_tag = excluded.version_tag,
+            state = case when ops.file.state = 'pending' and ops.file.attempts + 1 >= %s then 'failed' else ops.file.state end
+        returning state
+        """,
+        (*_line(arrival, contract_version), error[:2000], MAX_ATTEMPTS),
+    ).fetchone()
+    return str(row[0]) if row else "pending"
+
+
+def retry_failed(connection: psycopg.Connection, stream: str) -> int:
+    """Lets files that were set aside be tried again.
+
+    Returns:
+        Number of files.
+    """
+    return connection.execute("update ops.file set state = 'pending', attempts = 0 where stream = %s and state = 'failed'", (stream,)).rowcount
+
+
+def stream_state(connection: psycopg.Connection, stream: str) -> StreamState | None:
+    """State of a stream; None before its first batch."""
+    row = connection.execute(
+        "select last_batch_id, last_event_at, last_arrived_at, last_landed_at, is_held, held_reason from ops.stream_state where stream = %s", (stream,)
+    ).fetchone()
+    return StreamState(*row) if row else None
+
+
+def write_batch(
+    connection: psycopg.Connection,
+    stream: str,
+    batch_id: int,
+    started_at: datetime,
+    counts: Iterable[FileCounts],
+    last_arrived_at: datetime,
+) -> None:
+    """Writes the batch and moves the stream's watermark."""
+    files = list(counts)
+    totals: list[Any] = [sum(getattr(count, name) for count in files) for name in ("landed", "accepted", "quarantined", "duplicate", "corrected")]
+    last_event_at = max((count.last_event_at for count in files if count.last_event_at), default=None)
+    connection.execute(
+        "insert into ops.batch (batch_id, stream, started_at, files, landed, accepted, quarantined, duplicate, corrected) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (batch_id, stream, started_at, len(files), *totals),
+    )
+    connection.execute(
+        """
+        insert into ops.stream_state as s (stream, last_batch_id, last_event_at, last_arrived_at, last_landed_at) values (%s, %s, %s, %s, %s)
+        on conflict (stream) do update set last_batch_id = excluded.last_batch_id, last_event_at = greatest(s.last_event_at, excluded.last_event_at),
+            last_arrived_at = greatest(s.last_arrived_at, excluded.last_arrived_at), last_landed_at = excluded.last_landed_at
+        """,
+        (stream, batch_id, last_event_at, last_arrived_at, started_at),
+    )
+
+
+def set_hold(connection: psycopg.Connection, stream: str, *, is_held: bool, reason: str | None) -> None:
+    """Holds or releases a stream."""
+    connection.execute(
+        """
+        insert into ops.stream_state (stream, is_held, held_reason) values (%s, %s, %s)
+        on conflict (stream) do update set is_held = excluded.is_held, held_reason = excluded.held_reason
+        """,
+        (stream, is_held, reason),
+    )
+
+
+def _line(arrival: Arrival, contract_version: str) -> tuple[Any, ...]:
+    file = arrival.file
+    return (
+        file.stream,
+        arrival.tenant_id,
+        file.address,
+        arrival.content_hash,
+        file.version_tag,
+        file.size_bytes,
+        f"{file.file_format}.gz" if file.compression else file.file_format,
+        file.mapping,
+        contract_version,
+        arrival.arrived_at,
+    )

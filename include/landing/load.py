@@ -1,0 +1,255 @@
+"""Landing as the rest of the house calls it: land what is pending, land everything, hold and release a stream."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from include.contracts import load_contract
+from include.contracts.model import Contract
+from include.landing import ledger
+from include.landing.batch import Held, Keys, land_batch
+from include.landing.crash import Step, crash_point
+from include.landing.errors import LandingBusy, LandingUnbalanced
+from include.landing.ledger import Arrival, FileCounts
+from include.landing.zone import Zone, ZoneFile
+from include.settings import get_settings, secret
+from include.warehouse import Role, connect
+
+LOOK_BACK = timedelta(hours=48)
+BATCH_BYTES = 64 << 20
+BATCH_FILES = 2000
+PSEUDONYM_KEY = "TIDEMARK_PSEUDONYM_KEY"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LandingResult:
+    """What a load did.
+
+    Attributes:
+        stream: The stream.
+        files: Files landed or quarantined whole.
+        batches: Transactions committed.
+        landed: Rows read; the sum of the next four.
+        accepted: New events.
+        quarantined: Rows refused, with their errors.
+        duplicate: Copies that say the same as an event already there.
+        corrected: Copies that say something else.
+        failed_files: Addresses of files that failed in this load, whether they are tried again or were set aside.
+        is_held: The stream is on hold, so nothing was tried.
+    """
+
+    stream: str
+    files: int = 0
+    batches: int = 0
+    landed: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    corrected: int = 0
+    failed_files: tuple[str, ...] = ()
+    is_held: bool = False
+
+    def counts(self) -> dict[str, int]:
+        """The figures, for an asset event or a table."""
+        names = ("files", "batches", "landed", "accepted", "quarantined", "duplicate", "corrected")
+        return {name: getattr(self, name) for name in names} | {"failed_files": len(self.failed_files)}
+
+    def plus(self, counts: Sequence[FileCounts]) -> LandingResult:
+        """With a committed batch added."""
+        if not counts:
+            return self
+        rows = ("landed", "accepted", "quarantined", "duplicate", "corrected")
+        totals = {name: getattr(self, name) + sum(getattr(count, name) for count in counts) for name in rows}
+        return LandingResult(self.stream, self.files + len(counts), self.batches + 1, **totals, failed_files=self.failed_files, is_held=self.is_held)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load is, after each batch."""
+
+    stream: str
+    files_done: int
+    files_total: int
+    rows: int
+
+
+ProgressListener = Callable[[Progress], None]
+
+
+def land_pending(
+    stream: str, *, arrived_from: datetime | None = None, arrived_before: datetime | None = None, progress: ProgressListener | None = None
+) -> LandingResult:
+    """Lands the files of a stream that arrived in a window and are not in the ledger. Running it again changes nothing.
+
+    Args:
+        stream: The stream.
+        arrived_from: Start of the window, inclusive; 48 hours before its end if not given.
+        arrived_before: End of the window, exclusive; now if not given.
+        progress: Called after each batch.
+
+    Raises:
+        LandingBusy: If a lock was not free within 30 seconds. Nothing of the batch was kept; run it again.
+        LandingUnbalanced: If rows do not add up. Nothing of the batch was kept.
+        WarehouseUnavailable: If the warehouse cannot be reached.
+    """
+    before = arrived_before or datetime.now(UTC)
+    return _land(stream, arrived_from or before - LOOK_BACK, before, progress)
+
+
+def land_everything(
+    stream: str, *, arrived_from: datetime | None = None, arrived_before: datetime | None = None, progress: ProgressListener | None = None
+) -> LandingResult:
+    """The audit: looks at the whole zone and lands what was stranded, for example a file that came to light days after its arrival hour.
+
+    Args:
+        stream: The stream.
+        arrived_from: Only arrivals from then on.
+        arrived_before: Only arrivals before then.
+        progress: Called after each batch.
+
+    Raises:
+        LandingBusy: See `land_pending`.
+        LandingUnbalanced: See `land_pending`.
+    """
+    return _land(stream, arrived_from, arrived_before, progress)
+
+
+def hold(stream: str, reason: str) -> None:
+    """Stops the loads of a stream until `release`; a load that is under way finishes its batch first."""
+    _set_hold(stream, is_held=True, reason=reason)
+
+
+def release(stream: str) -> None:
+    """Lets a held stream load again."""
+    _set_hold(stream, is_held=False, reason=None)
+
+
+def retry_failed(stream: str) -> int:
+    """Lets files that were set aside after three failures be tried again by the next load that lists them.
+
+    Returns:
+        Number of files.
+    """
+    load_contract(stream)
+    with connect(Role.LOADER) as connection:
+        return ledger.retry_failed(connection, stream)
+
+
+def _set_hold(stream: str, *, is_held: bool, reason: str | None) -> None:
+    load_contract(stream)
+    try:
+        with connect(Role.LOADER) as connection:
+            connection.execute("select ops.lock_stream(%s)", (stream,))
+            ledger.set_hold(connection, stream, is_held=is_held, reason=reason)
+    except psycopg.errors.LockNotAvailable as error:
+        raise LandingBusy(f"{stream} is being loaded; try again when the batch is through") from error
+
+
+def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime | None, progress: ProgressListener | None) -> LandingResult:
+    contract = load_contract(stream)
+    zone = Zone(get_settings().zone_url)
+    keys = Keys(secret(PSEUDONYM_KEY).encode() if contract.personal_fields else None)
+    result = LandingResult(stream)
+    with connect(Role.LOADER, autocommit=True) as connection:
+        state = ledger.stream_state(connection, stream)
+        if state and state.is_held:
+            log.warning("%s is on hold (%s): nothing was landed", stream, state.held_reason)
+            return LandingResult(stream, is_held=True)
+        pending, known = _pending(connection, zone.list(stream, arrived_from, arrived_before))
+        crash_point(Step.AFTER_LISTING)
+        done = 0
+        for files in _batches(pending):
+            arrivals = _arrivals(connection, zone, files, known)
+            crash_point(Step.AFTER_READ)
+            try:
+                result = _land_arrivals(connection, zone, contract, arrivals, keys, result)
+            except Held:
+                return LandingResult(**{**vars(result), "is_held": True})
+            done += len(files)
+            if progress:
+                progress(Progress(stream, done, len(pending), result.landed))
+    return result
+
+
+def _pending(connection: psycopg.Connection, files: list[ZoneFile]) -> tuple[list[ZoneFile], dict[str, list[ledger.KnownFile]]]:
+    """Files that the ledger does not know in their present version, and what it knows about all of them."""
+    known = ledger.known_files(connection, [file.address for file in files]) if files else {}
+    settled = {(entry.address, entry.version_tag) for entries in known.values() for entry in entries if entry.is_settled}
+    return [file for file in files if (file.address, file.version_tag) not in settled], known
+
+
+def _batches(files: Sequence[ZoneFile]) -> Iterator[list[ZoneFile]]:
+    """Whole files in order of arrival, together up to `BATCH_BYTES`, or one larger file."""
+    batch: list[ZoneFile] = []
+    size = 0
+    for file in files:
+        if batch and (size + file.size_bytes > BATCH_BYTES or len(batch) >= BATCH_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size_bytes
+    if batch:
+        yield batch
+
+
+def _arrivals(connection: psycopg.Connection, zone: Zone, files: Sequence[ZoneFile], known: dict[str, list[ledger.KnownFile]]) -> list[Arrival]:
+    """Reads and hashes files; those whose content the ledger has already settled under this address are left out."""
+    arrivals: list[Arrival] = []
+    for file in files:
+        try:
+            data = zone.read(file) if file.size_bytes <= BATCH_BYTES else None
+            content_hash = hashlib.sha256(data).digest() if data is not None else zone.content_hash(file)
+        except FileNotFoundError:
+            log.warning("%s vanished from the zone after it was listed", file.address)
+            continue
+        entries = known.get(file.address, [])
+        # New bytes under an old address arrived when they were written, not when the first ones were.
+        is_new_content = any(entry.content_hash != content_hash for entry in entries)
+        arrival = Arrival(file, content_hash, data, max(file.arrived_at, file.modified_at) if is_new_content else file.arrived_at)
+        if any(entry.content_hash == content_hash and entry.is_settled for entry in entries):
+            ledger.note_version(connection, arrival)
+            continue
+        arrivals.append(arrival)
+    return sorted(arrivals, key=lambda arrival: (arrival.arrived_at, arrival.file.address))
+
+
+def _land_arrivals(
+    connection: psycopg.Connection, zone: Zone, contract: Contract, arrivals: Sequence[Arrival], keys: Keys, result: LandingResult
+) -> LandingResult:
+    """Lands a batch. If it fails, its files are landed one by one, so that the one at fault does not hold up the others."""
+    if not arrivals:
+        return result
+    try:
+        return result.plus(land_batch(connection, zone, contract, arrivals, keys))
+    except psycopg.errors.LockNotAvailable as error:
+        raise LandingBusy(
+            f"{contract.stream}: a lock was not free within 30 s (another load of the stream, or a running build whose rows this load must change). "
+            "Nothing of the batch was kept; run the load again."
+        ) from error
+    except (Held, LandingUnbalanced, MemoryError):
+        raise
+    except Exception as error:
+        if connection.broken or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
+            raise  # nothing a file is to blame for
+        if len(arrivals) > 1:
+            log.warning("%s: a batch of %d files failed, landing them one by one: %s", contract.stream, len(arrivals), _line(error))
+            for arrival in arrivals:
+                result = _land_arrivals(connection, zone, contract, [arrival], keys, result)
+            return result
+        address = arrivals[0].file.address
+        state = ledger.record_failure(connection, arrivals[0], contract.version, _line(error))
+        log.exception("%s failed and is %s", address, "set aside" if state == "failed" else "tried again by the next load")
+        return LandingResult(**{**vars(result), "failed_files": (*result.failed_files, address)})
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,58 @@
+"""Files of a foreign shape: a mapping turns their rows into rows of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from include.contracts.errors import MappingError
+from include.contracts.mapping import Mapping, apply_mapping, load_mapping
+from include.contracts.model import Contract
+from include.landing.errors import UnreadableFile
+from include.landing.readers import Source, TextRows, csv_rows, parquet_tables, refuse_malformed
+from include.landing.rows import CHUNK_ROWS, TENANT, Chunk, RowError, shown
+
+
+def mapped_chunks(source: Source, contract: Contract, name: str, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
+    """Reads a CSV or Parquet file and applies a mapping to it, a chunk at a time.
+
+    Raises:
+        UnreadableFile: If the file cannot be read, there is no such mapping, or it was written for another file or stream.
+    """
+    with source.stream:
+        try:
+            mapping = load_mapping(name)
+            if mapping.stream != contract.stream:
+                raise UnreadableFile(source.position, f"mapping {name} is for stream {mapping.stream}")
+            if source.file_format == "csv":
+                for text in csv_rows(source, rows):
+                    frame = pl.DataFrame({column: text.column(index) for index, column in enumerate(text.header)}, schema=dict.fromkeys(text.header, pl.String))
+                    yield _chunk(source, mapping, frame, text)
+            elif source.file_format == "parquet":
+                for number, originals, frame in parquet_tables(source, rows):
+                    count = frame.height
+                    yield _chunk(source, mapping, frame, TextRows(frame.columns, [], list(range(number, number + count)), originals, {}))
+            else:
+                raise UnreadableFile(source.position, f"a mapping reads CSV or Parquet, not {source.file_format}")
+        except MappingError as error:
+            raise UnreadableFile(source.position, str(error)) from error
+
+
+def _chunk(source: Source, mapping: Mapping, frame: pl.DataFrame, text: TextRows) -> Chunk:
+    mapped = apply_mapping(mapping, frame)
+    count = frame.height
+    chunk = Chunk(
+        file_position=np.full(count, source.position, dtype=np.int32),
+        row_number=np.array(text.numbers, dtype=np.int32),
+        originals=text.originals,
+        columns={name: mapped.frame[name] for name in mapped.frame.columns if name != TENANT},
+        tenants=mapped.frame[TENANT] if TENANT in mapped.frame.columns else [None] * count,
+        extra=mapped.extra.to_list(),
+        known_after=mapped.known_after,
+    )
+    refuse_malformed(chunk, text)
+    for fault in mapped.errors:
+        chunk.refuse(fault.row, RowError(fault.code, fault.field, shown(fault.value), fault.message))
+    return chunk

@@ -1,0 +1,376 @@
+"""Readers: from the stored bytes of a file to chunks of rows, in bounded memory.
+
+NDJSON: one object a line, ended by LF or CRLF; lines of blanks only are no rows; a byte order mark at the start is dropped. Row numbers are line numbers.
+CSV: comma, double quotes, a header of column names or dotted payload paths; an empty cell is no value; row numbers count records after the header.
+Parquet: columns named likewise, nested structs allowed; the original of a row is its JSON text.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.contracts.model import Contract
+from include.landing.errors import UnreadableFile
+from include.landing.payload import chunk_of_lines, encode_extra
+from include.landing.rows import CHUNK_ROWS, TENANT, TENANT_PATH, Chunk, Code, Column, RowError, shown
+
+BLOCK_BYTES = 8 << 20
+_BOM = b"\xef\xbb\xbf"
+_COMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+
+csv.field_size_limit(2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file of a batch.
+
+    Attributes:
+        position: Position of the file in its batch.
+        stream: Its stored bytes.
+        file_format: `ndjson`, `csv` or `parquet`.
+        compression: `gzip` or None.
+    """
+
+    position: int
+    stream: BinaryIO
+    file_format: str
+    compression: str | None
+
+
+@dataclass
+class _Lines:
+    """Lines of one or several NDJSON files that wait to be decoded together: many small files make one chunk."""
+
+    lines: list[bytes]
+    positions: list[int]
+    numbers: list[int]
+
+    def chunk(self, contract: Contract) -> Chunk:
+        chunk = chunk_of_lines(contract, self.lines, np.array(self.positions, dtype=np.int32), np.array(self.numbers, dtype=np.int32))
+        self.lines, self.positions, self.numbers = [], [], []
+        return chunk
+
+
+def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
+    """Reads files of a stream in its own shape.
+
+    Raises:
+        UnreadableFile: If a file cannot be read at all; chunks given before may hold rows of it.
+    """
+    waiting = _Lines([], [], [])
+    for source in sources:
+        with source.stream:
+            if source.file_format == "ndjson":
+                for numbered in _ndjson_blocks(source):
+                    for number, line in numbered:
+                        waiting.lines.append(line)
+                        waiting.numbers.append(number)
+                    waiting.positions.extend([source.position] * (len(waiting.lines) - len(waiting.positions)))
+                    while len(waiting.lines) >= rows:
+                        ready = _Lines(waiting.lines[:rows], waiting.positions[:rows], waiting.numbers[:rows])
+                        waiting = _Lines(waiting.lines[rows:], waiting.positions[rows:], waiting.numbers[rows:])
+                        yield ready.chunk(contract)
+            elif source.file_format == "csv":
+                yield from _csv_chunks(source, contract, rows)
+            elif source.file_format == "parquet":
+                yield from _parquet_chunks(source, contract, rows)
+            else:
+                raise UnreadableFile(source.position, "unknown file format: use .ndjson, .csv or .parquet, plain or .gz")
+    if waiting.lines:
+        yield waiting.chunk(contract)
+
+
+def plain_bytes(source: Source) -> BinaryIO:
+    """The file's bytes, decompressed as they are read."""
+    return cast(BinaryIO, gzip.GzipFile(fileobj=source.stream, mode="rb")) if source.compression == "gzip" else source.stream
+
+
+def _ndjson_blocks(source: Source) -> Iterator[list[tuple[int, bytes]]]:
+    plain, rest, number, is_start = plain_bytes(source), b"", 1, True
+    while True:
+        block = _read(plain, source)
+        if is_start:
+            block, is_start = block.removeprefix(_BOM), False
+        lines = (rest + block).split(b"\n") if block else ([rest] if rest else [])
+        rest = lines.pop() if block else b""
+        yield [(at, line.removesuffix(b"\r")) for at, line in enumerate(lines, start=number) if line and not line.isspace()]
+        number += len(lines)
+        if not block:
+            return
+
+
+def _read(plain: BinaryIO, source: Source) -> bytes:
+    try:
+        return plain.read(BLOCK_BYTES)
+    except _COMPRESSION_ERRORS as error:
+        raise UnreadableFile(source.position, f"not a complete gzip file: {error}") from error
+
+
+class _Records:
+    """Records of a CSV file with the bytes each was made of, quoted line breaks included."""
+
+    def __init__(self, source: Source) -> None:
+        self._lines = self._read_lines(source)
+        self._taken: list[bytes] = []
+        self._reader = csv.reader(self._decoded(), strict=True)
+
+    def next(self) -> tuple[list[str] | None, bytes, str]:
+        """Cells (None where malformed), original bytes, and what is malformed.
+
+        Raises:
+            StopIteration: At the end of the file.
+        """
+        self._taken = []
+        try:
+            cells: list[str] | None = next(self._reader)
+            problem = ""
+        except csv.Error as error:
+            cells, problem = None, str(error)
+        original = b"".join(self._taken).rstrip(b"\r\n")
+        if cells is not None and any("\udc80" <= character <= "\udcff" for cell in cells for character in cell if character >= "\udc80"):
+            cells, problem = None, "not UTF-8"
+        return cells, original, problem
+
+    def _decoded(self) -> Iterator[str]:
+        for line in self._lines:
+            self._taken.append(line)
+            yield line.decode("utf-8", "surrogateescape")
+
+    @staticmethod
+    def _read_lines(source: Source) -> Iterator[bytes]:
+        plain, rest, is_start = plain_bytes(source), b"", True
+        while block := _read(plain, source):
+            if is_start:
+                block, is_start = block.removeprefix(_BOM), False
+            lines = (rest + block).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                yield line + b"\n"
+        if rest:
+            yield rest
+
+
+@dataclass
+class TextRows:
+    """Some records of a CSV file as text, before any contract: what mappings work on.
+
+    Attributes:
+        header: Names of the columns.
+        records: Cells by record; a malformed record is a list of empty cells.
+        numbers: Record numbers, from 1.
+        originals: Bytes of each record.
+        malformed: What is malformed, by position in `records`.
+    """
+
+    header: list[str]
+    records: list[list[str]]
+    numbers: list[int]
+    originals: Sequence[bytes]
+    malformed: dict[int, str]
+
+    def column(self, index: int) -> list[str | None]:
+        """Cells of a column; an empty cell is None."""
+        return [record[index] or None for record in self.records]
+
+
+def csv_rows(source: Source, rows: int = CHUNK_ROWS) -> Iterator[TextRows]:
+    """Reads a CSV file in pieces of `rows` records.
+
+    Raises:
+        UnreadableFile: If it has no usable header, or its compression is broken.
+    """
+    records = _Records(source)
+    header = _header(records, source)
+    originals: list[bytes] = []
+    batch = TextRows(header, [], [], originals, {})
+    number = 0
+    while True:
+        try:
+            cells, original, problem = records.next()
+        except StopIteration:
+            break
+        if cells == []:
+            continue  # a line without anything is no record
+        number += 1
+        found = len(header) if cells is None else len(cells)
+        if found != len(header):
+            cells, problem = None, f"{found} cells under a header of {len(header)}"
+        if cells is None:
+            batch.malformed[len(batch.records)] = problem
+            cells = [""] * len(header)
+        batch.records.append(cells)
+        batch.numbers.append(number)
+        originals.append(original)
+        if len(batch.records) >= rows:
+            yield batch
+            originals = []
+            batch = TextRows(header, [], [], originals, {})
+    if batch.records:
+        yield batch
+
+
+def _header(records: _Records, source: Source) -> list[str]:
+    try:
+        header, _, problem = records.next()
+    except StopIteration:
+        return []  # an empty file holds no rows
+    if header is None:
+        raise UnreadableFile(source.position, f"the header cannot be read: {problem}")
+    names = [name.strip() for name in header]
+    if "" in names or len(set(names)) != len(names):
+        raise UnreadableFile(source.position, f"the header has an empty or repeated name: {shown(','.join(names))}")
+    return names
+
+
+def refuse_malformed(chunk: Chunk, text: TextRows) -> None:
+    """Marks the rows of a CSV chunk whose record is malformed."""
+    for row, problem in text.malformed.items():
+        chunk.give_up(row, RowError(Code.MALFORMED_CSV, None, shown(text.originals[row].decode("utf-8", "replace")), problem))
+
+
+def _csv_chunks(source: Source, contract: Contract, rows: int) -> Iterator[Chunk]:
+    for text in csv_rows(source, rows):
+        known, unknown = _match_header(text.header, contract)
+        count = len(text.records)
+        columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
+        tenants: Column = [None] * count
+        for name, index in known.items():
+            if name == TENANT and TENANT not in contract.by_name:
+                tenants = text.column(index)
+            else:
+                columns[name] = text.column(index)
+        chunk = Chunk(_positions(source, count), np.array(text.numbers, dtype=np.int32), text.originals, columns, tenants, [None] * count, is_text=True)
+        refuse_malformed(chunk, text)
+        for row, record in enumerate(text.records):
+            extra = {name: record[index] for name, index in unknown.items() if record[index]}
+            if extra:
+                keep_extra(chunk, row, extra)
+        yield chunk
+
+
+def keep_extra(chunk: Chunk, row: int, extra: dict[str, Any]) -> None:
+    """Keeps unknown fields of a row, or refuses the row where they cannot be stored."""
+    try:
+        text = encode_extra(extra)
+    except (ValueError, TypeError) as error:
+        chunk.refuse(row, RowError(Code.NON_FINITE, next(iter(extra)), shown(extra), f"cannot be stored as JSON: {error}"))
+        return
+    if "\\u0000" in text and any("\x00" in str(part) for item in extra.items() for part in item):
+        chunk.refuse(row, RowError(Code.NUL_CHARACTER, next(iter(extra)), shown(extra), "the character NUL cannot be stored"))
+        return
+    chunk.extra[row] = text
+
+
+def _match_header(header: Sequence[str], contract: Contract) -> tuple[dict[str, int], dict[str, int]]:
+    """Columns of the contract (by payload path or column name) and the rest, each with its place. Where both names stand, the path counts."""
+    known: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    for index, name in enumerate(header):
+        field = contract.paths.get(name)
+        column = field.name if field else TENANT if name == TENANT_PATH else None
+        if column is not None:
+            known[column] = index
+    for index, name in enumerate(header):
+        if index in known.values():
+            continue
+        if (name in contract.by_name or name == TENANT) and name not in known:
+            known[name] = index
+        else:
+            unknown[name] = index
+    return known, unknown
+
+
+def _positions(source: Source, count: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    return np.full(count, source.position, dtype=np.int32)
+
+
+class _JsonOriginals(Sequence[bytes]):
+    """Originals of a Parquet chunk, made only for rows that need them."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, row: Any) -> Any:  # noqa: ANN401 - a sequence is indexed by int or slice
+        values = self._table.slice(row, 1).to_pylist()[0]
+        return json.dumps(values, ensure_ascii=False, default=_as_text).encode("utf-8", "surrogatepass")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def parquet_tables(source: Source, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, Sequence[bytes], pl.DataFrame]]:
+    """Reads a Parquet file in pieces: number of the first row, originals, and columns; fields of structs stand under dotted names.
+
+    Raises:
+        UnreadableFile: If it is not a readable Parquet file.
+    """
+    number = 1
+    for table in _record_batches(source, rows):
+        flat: dict[str, pl.Series] = {}
+        _flatten(cast(pl.DataFrame, pl.from_arrow(table)), "", flat)
+        yield number, _JsonOriginals(table), pl.DataFrame([series.alias(name) for name, series in flat.items()])
+        number += table.num_rows
+
+
+def _record_batches(source: Source, rows: int) -> Iterator[pa.Table]:
+    try:
+        plain: BinaryIO = source.stream if source.compression is None else io.BytesIO(plain_bytes(source).read())
+        for batch in pq.ParquetFile(plain).iter_batches(batch_size=rows):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError, *_COMPRESSION_ERRORS) as error:
+        raise UnreadableFile(source.position, f"not a readable Parquet file: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+
+
+def _parquet_chunks(source: Source, contract: Contract, rows: int) -> Iterator[Chunk]:
+    for number, originals, frame in parquet_tables(source, rows):
+        count, names = frame.height, frame.columns
+        known, unknown = _match_header(names, contract)
+        columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
+        columns |= {name: frame[names[index]] for name, index in known.items()}
+        tenants: Column = [None] * count if TENANT in contract.by_name else columns.pop(TENANT, [None] * count)
+        chunk = Chunk(_positions(source, count), np.arange(number, number + count, dtype=np.int32), originals, columns, tenants, [None] * count)
+        for row, values in enumerate(frame.select(list(unknown)).iter_rows(named=True) if unknown else ()):
+            extra = {key: _plain(value) for key, value in values.items() if value is not None}
+            if extra:
+                keep_extra(chunk, row, extra)
+        yield chunk
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else _as_text(value)
+
+
+def _flatten(frame: pl.DataFrame, prefix: str, out: dict[str, pl.Series]) -> None:
+    for series in frame:
+        name = f"{prefix}{series.name}"
+        if isinstance(series.dtype, pl.Struct):
+            _flatten(series.struct.unnest(), f"{name}.", out)
+        else:
+            out[name] = series

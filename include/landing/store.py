@@ -1,0 +1,231 @@
+"""Rows into the warehouse: what is stored already, COPY, replacement of rows, quarantine. Everything runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from include.contracts.model import EVENT_AT, Contract, LogicalType
+from include.landing.crash import Step, crash_point
+from include.landing.errors import RowsRefused
+from include.landing.identity import CONTENT_HASH, EVENT_ID, EXTRA
+from include.landing.rows import TENANT
+from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow
+from include.landing.winner import STORED, Copy
+
+KNOWN_AT = "_known_at"
+LANDED_AT = "_landed_at"
+BATCH_ID = "_batch_id"
+FILE_ID = "_file_id"
+MAX_REFUSED_ROWS = 1000
+_WRITE_BYTES = 1 << 20
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+
+
+def raw_columns(contract: Contract) -> list[str]:
+    """Columns that landing writes, in the order of the raw table."""
+    columns = [TENANT, EVENT_ID, EVENT_AT, ARRIVED_AT, KNOWN_AT, LANDED_AT, BATCH_ID, FILE_ID, ROW_NUMBER, CONTENT_HASH, EXTRA]
+    for field in contract.fields:
+        columns += [name for name in (field.name, field.pseudonym) if name is not None and name != EVENT_AT]
+    return columns
+
+
+def prefer_index_probes(connection: psycopg.Connection) -> None:
+    """For the rest of the transaction, finds stored rows by one index probe each: the cost follows the batch, however much is stored."""
+    connection.execute("set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off; set local enable_material = off")
+
+
+def stored_query(contract: Contract, bounds: tuple[datetime, datetime] | None) -> sql.Composed:
+    """The query for stored copies; its parameters are the arrays `ids` and `ats` as text.
+
+    Args:
+        contract: The stream's contract.
+        bounds: Least and greatest event time sought, where the table is partitioned by it: literal, so that the planner leaves other partitions out.
+    """
+    version: sql.Composable = sql.SQL("null::bigint")
+    if contract.version_field:
+        version = _physical(sql.Identifier("r", contract.version_field), contract.by_name[contract.version_field].logical_type)
+    return sql.SQL(
+        "select k.event_id, r._content_hash, {version}, {arrived}, f.content_hash, r._row_number, {known}, r.event_at, r._batch_id "
+        "from {keys} join {table} r on {match} join ops.file f on f.file_id = r._file_id"
+    ).format(
+        version=version,
+        arrived=_physical(sql.SQL("r._arrived_at"), LogicalType.TIMESTAMP),
+        known=_physical(sql.SQL("r._known_at"), LogicalType.TIMESTAMP),
+        keys=_keys(contract),
+        table=_table(contract),
+        match=_match(bounds),
+    )
+
+
+def stored_copies(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame) -> dict[bytes, tuple[Copy, datetime, int]]:
+    """Copies in the raw table of the events of a frame.
+
+    Returns:
+        By event_id: the copy, its event time, and the batch that wrote it.
+    """
+    if not frame.height:
+        return {}
+    keys = frame.select(EVENT_ID, EVENT_AT).unique(EVENT_ID)
+    query = stored_query(contract, _bounds(contract, keys[EVENT_AT]))
+    rows = connection.execute(query, _key_parameters(contract, keys[EVENT_ID], keys[EVENT_AT]), prepare=False, binary=True)
+    return {row[0]: (Copy(STORED, row[1], row[2], row[3], row[4], row[5], row[6]), row[7], row[8]) for row in rows}
+
+
+def write_rows(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, replaced: dict[bytes, datetime], batch_id: int) -> int:
+    """Writes rows, removing first the stored rows that they replace, whose positions go to `ops.row_change`.
+
+    Args:
+        connection: In a transaction.
+        contract: The stream's contract.
+        frame: Rows with all raw columns.
+        replaced: Event time of the stored row, by event_id, for rows that replace one.
+        batch_id: The batch.
+
+    Returns:
+        Number of rows written minus number of rows removed.
+
+    Raises:
+        RowsRefused: If the server refuses rows; all culprits are named. The caller rolls back.
+    """
+    refused: dict[tuple[int, int], str] = {}
+    grown = _write(connection, contract, frame, replaced, batch_id, refused)
+    if refused:
+        raise RowsRefused(refused)
+    return grown
+
+
+def write_quarantine(
+    connection: psycopg.Connection,
+    stream: str,
+    batch_id: int,
+    rows: Sequence[tuple[int, str, datetime, RejectedRow]],
+    unreadable: Sequence[tuple[int, str, datetime, str, bytes]],
+) -> int:
+    """Writes rejected rows and unreadable files.
+
+    Args:
+        connection: In a transaction.
+        stream: The stream.
+        batch_id: The batch.
+        rows: file_id, tenant of the file, arrival and row.
+        unreadable: file_id, tenant, arrival, reason and first bytes of files quarantined whole.
+
+    Returns:
+        Number of rows written.
+    """
+    statement = "copy ops.quarantine (stream, tenant_id, file_id, row_number, batch_id, codes, errors, original, arrived_at) from stdin (format binary)"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(["text", "text", "int8", "int4", "int8", "text[]", "jsonb", "bytea", "timestamptz"])
+        for file_id, tenant, arrived_at, row in rows:
+            codes = list(dict.fromkeys(str(error.code) for error in row.errors))
+            errors = Jsonb([error.as_dict() for error in row.errors])
+            copy.write_row((stream, row.tenant_id or tenant, file_id, row.row_number, batch_id, codes, errors, row.original, arrived_at))
+        for file_id, tenant, arrived_at, reason, head in unreadable:
+            errors = Jsonb([{"code": "unreadable_file", "field": None, "value": None, "message": reason}])
+            copy.write_row((stream, tenant, file_id, None, batch_id, ["unreadable_file"], errors, head, arrived_at))
+    return len(rows) + len(unreadable)
+
+
+def as_csv(frame: pl.DataFrame) -> bytes:
+    """A frame as COPY's CSV: text quoted, null unquoted and empty, doubles in their shortest exact form, times in UTC."""
+    binary = [pl.concat_str([pl.lit("\\x"), pl.col(name).bin.encode("hex")]).alias(name) for name, dtype in frame.schema.items() if dtype == pl.Binary]
+    return frame.with_columns(binary).write_csv(include_header=False, quote_style="non_numeric").encode()
+
+
+def _write(
+    connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, replaced: dict[bytes, datetime], batch_id: int, refused: dict[tuple[int, int], str]
+) -> int:
+    """Writes a frame in a savepoint; where the server refuses it, halves it until the culprits are found."""
+    if not frame.height:
+        return 0
+    try:
+        with connection.transaction():
+            removed = _remove(connection, contract, frame, replaced, batch_id) if replaced else 0
+            return _copy(connection, contract, frame) - removed
+    except _REFUSALS as error:
+        if frame.height == 1:
+            refused[int(frame[FILE_POSITION][0]), int(frame[ROW_NUMBER][0])] = str(error).splitlines()[0]
+            if len(refused) > MAX_REFUSED_ROWS:
+                raise
+            return 0
+    half = frame.height // 2
+    return sum(_write(connection, contract, part, replaced, batch_id, refused) for part in (frame[:half], frame[half:]))
+
+
+def _copy(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame) -> int:
+    columns = raw_columns(contract)
+    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(_table(contract), sql.SQL(", ").join(map(sql.Identifier, columns)))
+    data = memoryview(as_csv(frame.select(columns)))
+    with connection.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            for start in range(0, len(data), _WRITE_BYTES):
+                copy.write(data[start : start + _WRITE_BYTES])
+                crash_point(Step.MID_COPY)
+        return cursor.rowcount
+
+
+def _remove(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, replaced: dict[bytes, datetime], batch_id: int) -> int:
+    """Removes stored rows. Rows that this very batch wrote have no position that anyone could have seen, so they are not logged."""
+    ids = [event_id for event_id in frame[EVENT_ID].to_list() if event_id in replaced]
+    if not ids:
+        return 0
+    moments = pl.Series([replaced[event_id].replace(tzinfo=None) for event_id in ids], dtype=pl.Datetime("us"))
+    position = sql.SQL(", ").join(sql.SQL("{}, {}").format(sql.Literal(name), sql.Identifier(name)) for name in (TENANT, EVENT_AT, *contract.bucket_columns))
+    returned = sql.SQL(", ").join(sql.Identifier("r", name) for name in (TENANT, EVENT_AT, *contract.bucket_columns, BATCH_ID))
+    query = sql.SQL(
+        "with gone as (delete from {table} r using {keys} where {match} returning {returned}), "
+        "logged as (insert into ops.row_change (stream, batch_id, tenant_id, position) "
+        "select %(stream)s, %(batch)s, tenant_id, jsonb_build_object({position}) from gone where _batch_id <> %(batch)s) select count(*) from gone"
+    ).format(table=_table(contract), keys=_keys(contract), match=_match(_bounds(contract, moments)), returned=returned, position=position)
+    parameters = _key_parameters(contract, pl.Series(ids, dtype=pl.Binary), moments) | {"stream": contract.stream, "batch": batch_id}
+    row = connection.execute(query, parameters, prepare=False).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _table(contract: Contract) -> sql.Identifier:
+    return sql.Identifier("raw", contract.stream)
+
+
+def _keys(contract: Contract) -> sql.SQL:
+    if contract.partition == "month":
+        return sql.SQL("unnest(%(ids)s::bytea[], %(ats)s::timestamptz[]) as k (event_id, event_at)")
+    return sql.SQL("unnest(%(ids)s::bytea[]) as k (event_id)")
+
+
+def _match(bounds: tuple[datetime, datetime] | None) -> sql.Composable:
+    if bounds is None:
+        return sql.SQL("r.event_id = k.event_id")
+    low, high = (sql.Literal(f"{moment.isoformat()}+00") for moment in bounds)
+    return sql.SQL("r.event_id = k.event_id and r.event_at = k.event_at and r.event_at between {}::timestamptz and {}::timestamptz").format(low, high)
+
+
+def _bounds(contract: Contract, moments: pl.Series) -> tuple[datetime, datetime] | None:
+    if contract.partition != "month":
+        return None
+    low, high = moments.min(), moments.max()
+    if not isinstance(low, datetime) or not isinstance(high, datetime):
+        raise TypeError("event times are missing")
+    return low, high
+
+
+def _key_parameters(contract: Contract, ids: pl.Series, moments: pl.Series) -> dict[str, Any]:
+    parameters = {"ids": "{" + ",".join([f'"\\\\x{text}"' for text in ids.bin.encode("hex").to_list()]) + "}"}
+    if contract.partition == "month":
+        parameters["ats"] = "{" + ",".join([f'"{text}"' for text in moments.cast(pl.String).to_list()]) + "}"
+    return parameters
+
+
+def _physical(column: sql.Composable, logical_type: LogicalType) -> sql.Composable:
+    """The number by which a frame holds a time or date; other types as they are."""
+    if logical_type is LogicalType.TIMESTAMP:
+        return sql.SQL("(extract(epoch from {}) * 1000000)::bigint").format(column)
+    if logical_type is LogicalType.DATE:
+        return sql.SQL("({} - date '1970-01-01')::bigint").format(column)
+    return column
