@@ -39,13 +39,14 @@ def backfill_history():
     @task(pool=Pool.LANDING)
     def land(stream: str, dag_run: Any = None, data_interval_start: pendulum.DateTime | None = None, data_interval_end: pendulum.DateTime | None = None):
         from include.landing import land_everything, land_pending
+        from include.stack.windows import utc
 
         if data_interval_start is None:
             raise AirflowFailException("a backfill is about a day: use `tidemark backfill --from DAY --to DAY` or trigger with a logical date")
         if dag_run.run_type == "scheduled":
-            result = land_everything(stream, arrived_before=data_interval_end)
+            result = land_everything(stream, arrived_before=utc(data_interval_end))
         else:
-            result = land_pending(stream, arrived_from=data_interval_start, arrived_before=data_interval_end)
+            result = land_pending(stream, arrived_from=utc(data_interval_start), arrived_before=utc(data_interval_end))
         if not result.files:
             raise AirflowSkipException(f"the ledger knows every file of {stream}")
         yield Metadata(raw_asset(stream), extra=result.counts())
@@ -53,11 +54,12 @@ def backfill_history():
     # After the loads, also where none of them found anything: the repair of a falsified mart lands nothing.
     @task(pool=Pool.LANDING, trigger_rule="none_failed", outlets=[TOUCH_REQUESTS])
     def request_touch(dag_run: Any = None, data_interval_start: pendulum.DateTime | None = None, data_interval_end: pendulum.DateTime | None = None):
+        from include.stack.windows import utc
         from include.transform import request_touch
 
         if dag_run.run_type == "scheduled":
             raise AirflowSkipException("the daily audit lands what was stranded; only a backfill recomputes a whole day")
-        request_touch(data_interval_start, data_interval_end, f"backfill run {dag_run.run_id}")
+        request_touch(utc(data_interval_start), utc(data_interval_end), f"backfill run {dag_run.run_id}")
 
     touch = request_touch()
     # One task a stream, not one mapped task: outlets of a mapped task are emitted by every one of its instances.

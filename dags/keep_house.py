@@ -14,6 +14,7 @@ retention in the Airflow variables. Vacuums and analyzes. Never touches raw rows
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Variable, dag, task
@@ -33,22 +34,25 @@ from include.tags import Pool, Tag
 )
 def keep_house():
     @task(pool=Pool.LANDING)
-    def make_partitions_ahead(data_interval_end: pendulum.DateTime | None = None) -> int:
+    def make_partitions_ahead(dag_run: Any = None) -> int:
         from include.stack.housekeeping import make_partitions
+        from include.stack.windows import utc
 
-        return make_partitions(data_interval_end, ahead=timedelta(days=7))
+        return make_partitions(utc(dag_run.run_after), ahead=timedelta(days=7))
 
     @task
-    def clean_airflow(data_interval_end: pendulum.DateTime | None = None) -> None:
+    def clean_airflow(dag_run: Any = None) -> None:
         from include.stack.housekeeping import clean_airflow_metadata
+        from include.stack.windows import utc
 
-        clean_airflow_metadata(data_interval_end, keep=timedelta(days=int(Variable.get("airflow_history_days"))))
+        clean_airflow_metadata(utc(dag_run.run_after), keep=timedelta(days=int(Variable.get("airflow_history_days"))))
 
     @task
-    def remove_old_logs(data_interval_end: pendulum.DateTime | None = None) -> int:
+    def remove_old_logs(dag_run: Any = None) -> int:
         from include.stack.housekeeping import remove_logs
+        from include.stack.windows import utc
 
-        return remove_logs(data_interval_end, keep=timedelta(days=int(Variable.get("log_history_days"))))
+        return remove_logs(utc(dag_run.run_after), keep=timedelta(days=int(Variable.get("log_history_days"))))
 
     @task(pool=Pool.DBT)
     def prune_build_history() -> dict[str, int]:

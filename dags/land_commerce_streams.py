@@ -51,7 +51,7 @@ def land_commerce_streams():
         window = arrival_window(params, data_interval_end, lookback_hours=int(Variable.get("landing_lookback_hours")))
         result = land_pending(stream, arrived_from=window.start, arrived_before=window.end)
         if not result.files:
-            raise AirflowSkipException(f"nothing arrived for {stream}")  # a skipped task emits no asset event
+            raise AirflowSkipException(f"{stream} is {'on hold' if result.is_held else 'without arrivals'}")  # a skipped task emits no asset event
         yield Metadata(raw_asset(stream), extra=result.counts())
 
     # Runs after the commit, whatever landed: good rows flow, and a broken promise is red without blocking the next run.

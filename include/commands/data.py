@@ -197,7 +197,7 @@ def quarantine_show(quarantine_id: Annotated[int, typer.Argument(metavar="ID")],
     try:
         row = show_quarantined(quarantine_id)
     except LookupError as error:
-        raise StackError(str(error.args[0]), "`tidemark quarantine list` shows which there are") from None
+        raise StackError(str(error.args[0])) from None
     if as_json:
         print_json(asdict(row))
         return

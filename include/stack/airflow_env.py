@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -95,7 +96,7 @@ def airflow_environment(settings: Settings | None = None) -> dict[str, str]:
         "API__SECRET_KEY": secret(API_SECRET),
         "API__EXPOSE_CONFIG": False,
         "API__INSTANCE_NAME": "Tidemark",
-        "API_AUTH__JWT_SECRET": secret(JWT_SECRET),
+        "API_AUTH__JWT_SECRET": hashlib.sha512(secret(JWT_SECRET).encode()).hexdigest(),  # SHA-512 signatures want 64 bytes or more
         "API_AUTH__JWT_ISSUER": "tidemark",
         "COSMOS__DBT_DOCS_PROJECTS": json.dumps({"tidemark": {"dir": str(docs_dir(settings)), "index": "static_index.html", "name": "dbt docs"}}),
         "COSMOS__CACHE_DIR": home / "cosmos",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.settings import get_settings
+from include.stack.windows import utc
 
 RECENT_DAYS = 3  # the newest whole days of a history, which the demo lands by backfill
 
@@ -58,6 +59,7 @@ def simulate_interval(start: datetime, end: datetime) -> int:
     from include.landing.zone import Zone
     from include.simulator import write_interval
 
+    start, end = utc(start), utc(end)
     zone, history = Zone(get_settings().zone_url), simulated_history()
     if history is None:
         return write_interval(zone, interval_start=start, interval_end=end).events

@@ -29,6 +29,11 @@ def moment(text: str, name: str) -> datetime:
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
+def utc(moment: datetime) -> datetime:
+    """A moment as a plain UTC datetime. Airflow hands over pendulum's, whose differences are not plain timedeltas."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC).replace(microsecond=moment.microsecond)
+
+
 def arrival_window(params: Mapping[str, Any], interval_end: datetime | None, *, lookback_hours: int = 48) -> ArrivalWindow:
     """The window of a landing run.
 
@@ -40,7 +45,7 @@ def arrival_window(params: Mapping[str, Any], interval_end: datetime | None, *, 
     Raises:
         ValueError: If the parameters are not moments or the window is empty.
     """
-    end = moment(params["arrived_before"], "arrived_before") if params.get("arrived_before") else interval_end
+    end = moment(params["arrived_before"], "arrived_before") if params.get("arrived_before") else interval_end and utc(interval_end)
     if params.get("arrived_from"):
         start: datetime | None = moment(params["arrived_from"], "arrived_from")
     else:
