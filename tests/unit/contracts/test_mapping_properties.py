@@ -30,7 +30,9 @@ extra:
 )
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
 MAYBE = st.none() | TEXT
-ROWS = st.lists(st.tuples(MAYBE, MAYBE | st.datetimes().map(lambda at: at.strftime("%Y-%m-%d %H:%M:%S")), MAYBE | st.integers().map(str), MAYBE, MAYBE, MAYBE), max_size=8)
+ROWS = st.lists(
+    st.tuples(MAYBE, MAYBE | st.datetimes().map(lambda at: at.strftime("%Y-%m-%d %H:%M:%S")), MAYBE | st.integers().map(str), MAYBE, MAYBE, MAYBE), max_size=8
+)
 
 
 @settings(max_examples=200, deadline=None)
