@@ -51,7 +51,6 @@
             },
         },
         indexes=[{'columns': ['tenant_id', 'device_id', 'feature_date'], 'unique': true}, {'columns': ['feature_date']}],
-        trace={'int_maintenance__reading_known_daily': {'feature_date': 'usable_date'}},
         tags=['micro_batch'],
     )
 }}

@@ -24,7 +24,6 @@
             'fct_device_reading_hourly': {'reading_date': date_of('hour_at')},
         },
         indexes=[{'columns': ['tenant_id', 'device_id', 'reading_date'], 'unique': true}],
-        trace={'fct_device_reading_hourly': {'reading_date': date_of('hour_at')}},
         tags=['micro_batch', 'maintenance'],
     )
 }}

@@ -13,7 +13,6 @@
             {'columns': ['tenant_id', 'device_id', 'reading_date', 'known_date'], 'unique': true},
             {'columns': ['tenant_id', 'device_id', 'usable_date']},
         ],
-        trace={'stg_device_telemetry': {'reading_date': date_of('event_at')}},
         tags=['micro_batch', 'features'],
     )
 }}

@@ -8,7 +8,6 @@
         event_time='updated_at',
         inputs={'stg_customers': {}},
         indexes=[{'columns': ['tenant_id', 'customer_id'], 'unique': true}],
-        trace={'stg_customers': {}},
         tags=['micro_batch'],
     )
 }}

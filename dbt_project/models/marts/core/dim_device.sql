@@ -8,7 +8,6 @@
         event_time='valid_from_at',
         inputs={'stg_device_registry': {}},
         indexes=[{'columns': ['tenant_id', 'device_id', 'valid_from_at'], 'unique': true}, {'columns': ['device_key'], 'unique': true}],
-        trace={'stg_device_registry': {'event_at': 'valid_from_at'}},
         tags=['micro_batch'],
     )
 }}

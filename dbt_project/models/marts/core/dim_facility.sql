@@ -8,7 +8,6 @@
         event_time='first_valid_from_at',
         inputs={'dim_device': {}},
         indexes=[{'columns': ['tenant_id', 'facility_id'], 'unique': true}],
-        trace={'dim_device': {}},
         tags=['micro_batch'],
     )
 }}

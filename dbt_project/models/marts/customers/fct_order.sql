@@ -12,7 +12,6 @@
             {'columns': ['tenant_id', 'customer_id']},
             {'columns': ['order_date']},
         ],
-        trace={'stg_orders': {}},
         tags=['micro_batch'],
     )
 }}

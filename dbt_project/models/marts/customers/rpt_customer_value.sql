@@ -5,7 +5,7 @@
     config(
         materialized='refilled_table',
         indexes=[{'columns': ['tenant_id', 'customer_id'], 'unique': true}],
-        trace={'fct_order': {}},
+        trace={'fct_order': {'customer_id': 'customer_id'}},
         tags=['hourly'],
     )
 }}

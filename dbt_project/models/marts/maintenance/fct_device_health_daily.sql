@@ -52,7 +52,6 @@
             },
         },
         indexes=[{'columns': ['tenant_id', 'device_id', 'health_date'], 'unique': true}, {'columns': ['health_date']}],
-        trace={'fct_device_reading_daily': {'health_date': 'reading_date'}},
         tags=['micro_batch'],
     )
 }}

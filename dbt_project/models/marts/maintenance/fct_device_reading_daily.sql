@@ -18,7 +18,7 @@
             },
         },
         indexes=[{'columns': ['tenant_id', 'device_id', 'reading_date'], 'unique': true}, {'columns': ['reading_date']}],
-        trace={'fct_device_reading_hourly': {'reading_date': date_of('hour_at')}},
+        pre_hook="{{ analyze_if_new(ref('fct_device_reading_hourly')) }}",
         tags=['micro_batch'],
     )
 }}

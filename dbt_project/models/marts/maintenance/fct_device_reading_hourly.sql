@@ -9,7 +9,6 @@
         event_time='hour_at',
         inputs={'stg_device_telemetry': {'hour_at': hour_of('event_at')}},
         indexes=[{'columns': ['tenant_id', 'device_id', 'hour_at'], 'unique': true}, {'columns': ['hour_at']}],
-        trace={'stg_device_telemetry': {'hour_at': hour_of('event_at')}},
         tags=['micro_batch'],
     )
 }}

@@ -18,7 +18,6 @@
             },
         },
         indexes=[{'columns': ['tenant_id', 'log_id'], 'unique': true}, {'columns': ['tenant_id', 'device_id', 'occurred_date']}],
-        trace={'stg_maintenance_log': {'occurred_date': date_of('event_at')}},
         tags=['micro_batch'],
     )
 }}

@@ -5,7 +5,16 @@
     config(
         materialized='refilled_table',
         indexes=[{'columns': ['tenant_id', 'device_id'], 'unique': true}],
-        trace={'fct_device_health_daily': {}},
+        trace={
+            'fct_device_health_daily': {'device_id': 'device_id', 'health_date': 'health_date'},
+            'dim_device': {'device_id': 'device_id', 'device_key': 'device_key'},
+            'predictions.device_failure': {
+                'device_id': 'device_id',
+                'prediction_date': 'feature_date',
+                'prediction_model_name': 'model_name',
+                'prediction_model_version': 'model_version',
+            },
+        },
         tags=['priorities', 'hourly'],
     )
 }}

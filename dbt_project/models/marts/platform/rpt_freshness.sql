@@ -1,7 +1,7 @@
 -- Grain: one row per mart and stream that it is made of, directly or not. Not additive.
 -- Says how far each mart is: models of one run become visible one after another, and a failed one stays behind.
 -- A view over the ledger and the state of the models: always true, nothing to build. Which mart reads which stream comes from the project's own graph.
-{{ config(materialized='view') }}
+{{ config(materialized='view', trace={'ops.file': {'stream': 'stream', 'consumed_batch_id': 'batch_id'}}) }}
 
 with
 
