@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
+# Threads of numerical libraries while fitting and scoring. A few ten thousand rows gain nothing from more, and threads that spin while they wait for a busy
+# core make a fit twenty times slower beside a running stack.
+NUMERICAL_THREADS = 1
 # Probabilities are rounded here: matrix products of one row and of thousands differ in the last bits, and a stored number must not.
 PROBABILITY_DECIMALS = 9
 
@@ -143,12 +146,14 @@ def fit(
     """
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
+    from threadpoolctl import threadpool_limits
 
     inputs, held_out = config.schema.frame(train), config.schema.frame(validation)
-    fitted = {candidate.name: candidate.pipeline(config.schema, config.seed).fit(inputs, train_outcome) for candidate in config.candidates}
-    scores = {name: pr_auc(validation_outcome, pipeline.predict_proba(held_out)[:, 1]) for name, pipeline in fitted.items()}
-    chosen = max(scores, key=lambda name: scores[name])  # a tie goes to the one listed first
-    calibrated = CalibratedClassifierCV(FrozenEstimator(fitted[chosen]), method="sigmoid").fit(held_out, validation_outcome)
+    with threadpool_limits(NUMERICAL_THREADS):
+        fitted = {candidate.name: candidate.pipeline(config.schema, config.seed).fit(inputs, train_outcome) for candidate in config.candidates}
+        scores = {name: pr_auc(validation_outcome, pipeline.predict_proba(held_out)[:, 1]) for name, pipeline in fitted.items()}
+        chosen = max(scores, key=lambda name: scores[name])  # a tie goes to the one listed first
+        calibrated = CalibratedClassifierCV(FrozenEstimator(fitted[chosen]), method="sigmoid").fit(held_out, validation_outcome)
     return FittedModel(calibrated, chosen, scores)
 
 
@@ -160,7 +165,10 @@ def probabilities(estimator: CalibratedClassifierCV, schema: FeatureSchema, tabl
     """
     if table.empty:
         return np.array([], dtype=np.float64)
-    return np.round(estimator.predict_proba(schema.frame(table))[:, 1], PROBABILITY_DECIMALS)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(NUMERICAL_THREADS):
+        return np.round(estimator.predict_proba(schema.frame(table))[:, 1], PROBABILITY_DECIMALS)
 
 
 def _by_kind(schema: FeatureSchema, numbers: Pipeline | str) -> ColumnTransformer:

@@ -7,9 +7,10 @@ from datetime import date, timedelta
 import numpy as np
 import psycopg
 import pytest
+import yaml
 
-from include.settings import get_settings
-from ml.lifecycle.schema import FeatureKind
+from include.settings import REPOSITORY, get_settings
+from ml.lifecycle.schema import FeatureKind, FeatureSchemaMismatch
 from ml.usecases import device_failure
 
 FIRST_DAY = date(2026, 1, 1)
@@ -44,6 +45,19 @@ def plant(owner: psycopg.Connection) -> psycopg.Connection:
             "insert into maintenance.fct_maintenance_event values ('default', %s, %s, %s::timestamp at time zone 'UTC' + interval '9 hours')", failures
         )
     return owner
+
+
+def test_every_feature_is_a_column_of_the_feature_model_with_a_fitting_type() -> None:
+    """The dbt contract of the feature model is enforced, so its YAML says what the table offers."""
+    document = yaml.safe_load((REPOSITORY / "dbt_project" / "models" / "features" / "_features__models.yml").read_text(encoding="utf-8"))
+    (model,) = [model for model in document["models"] if model["name"] == "feat_device_daily"]
+    names = {"double precision": "float8", "bigint": "int8", "integer": "int4", "boolean": "bool"}
+    offered = {column["name"]: names.get(column["data_type"], column["data_type"]) for column in model["columns"]}
+    device_failure.FEATURES.check("feat_device_daily", offered)
+    source = device_failure.DEVICE_FAILURE.dataset.features
+    assert {*source.entity, source.date_column, *source.context} <= set(offered)
+    with pytest.raises(FeatureSchemaMismatch, match="missing: rated_power_kw"):
+        device_failure.FEATURES.check("feat_device_daily", {name: kind for name, kind in offered.items() if name != "rated_power_kw"})
 
 
 def test_the_whole_way_from_features_to_predictions(plant: psycopg.Connection) -> None:
