@@ -115,10 +115,15 @@ featured as (
         spine.feature_date - events.last_maintenance_date as days_since_maintenance,
         coalesce(events.failure_count_30d, 0) as failure_count_30d,
         coalesce(events.maintenance_count_30d, 0) as maintenance_count_30d,
-        greatest(
-            0,
-            (spine.feature_date - coalesce(events.last_maintenance_date, {{ date_of('version.installed_at') }}))::double precision / version.maintenance_interval_days - 1
-        ) as overdue_maintenance_ratio,
+        -- GREATEST passes over NULL: without the CASE an unknown interval would read as in time.
+        case
+            when coalesce(events.last_maintenance_date, {{ date_of('version.installed_at') }}) is not null and version.maintenance_interval_days is not null
+                then greatest(
+                    0,
+                    (spine.feature_date - coalesce(events.last_maintenance_date, {{ date_of('version.installed_at') }}))::double precision
+                    / version.maintenance_interval_days - 1
+                )
+        end as overdue_maintenance_ratio,
 
         -- timestamps
         {{ start_of_date('(spine.feature_date + 1)') }} as known_until_at,

@@ -53,7 +53,7 @@ scored as (
 
     select
         *,
-        least(1::double precision, 0.3 * recency_rank + 0.3 * frequency_rank + 0.4 * monetary_rank) as customer_value_score
+        (0.3 * recency_rank::numeric + 0.3 * frequency_rank::numeric + 0.4 * monetary_rank::numeric)::double precision as customer_value_score
     from ranked
 
 ),

@@ -146,13 +146,17 @@ scored as (
         temperature_penalty,
         error_penalty,
         sensor_penalty,
-        greatest(0, 100 - vibration_penalty - temperature_penalty - error_penalty - sensor_penalty) as health_score,
-        1 - greatest(0, 100 - vibration_penalty - temperature_penalty - error_penalty - sensor_penalty) / 100 as health_loss,
+        100 - least(100, vibration_penalty + temperature_penalty + error_penalty + sensor_penalty) as health_score,
+        least(100, vibration_penalty + temperature_penalty + error_penalty + sensor_penalty) / 100 as health_loss,
         recent_anomaly_share,
         last_maintenance_date,
         days_since_maintenance,
         maintenance_interval_days,
-        greatest(0, days_since_maintenance::double precision / maintenance_interval_days - 1) as overdue_maintenance_ratio,
+        -- GREATEST passes over NULL: without the CASE an unknown interval would read as in time.
+        case
+            when days_since_maintenance is not null and maintenance_interval_days is not null
+                then greatest(0, days_since_maintenance::double precision / maintenance_interval_days - 1)
+        end as overdue_maintenance_ratio,
 
         -- metadata
         _batch_id

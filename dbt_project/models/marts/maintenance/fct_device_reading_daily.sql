@@ -113,7 +113,10 @@ completed as (
         daily.hour_count,
         daily.reading_count,
         expected.expected_reading_count,
-        least(100, 100.0 * daily.reading_count / nullif(expected.expected_reading_count, 0))::double precision as completeness_pct,
+        case
+            when expected.expected_reading_count > 0
+                then least(100, 100.0 * daily.reading_count / expected.expected_reading_count)::double precision
+        end as completeness_pct,
         daily.temperature_count,
         daily.sum_temperature_c,
         daily.sum_temperature_c / nullif(daily.temperature_count, 0) as avg_temperature_c,

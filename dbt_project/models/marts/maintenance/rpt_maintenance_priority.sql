@@ -102,13 +102,12 @@ scored as (
 
     select
         *,
-        least(
-            3::double precision,
-            1.2 * least(1, greatest(0, coalesce(failure_probability, 0)))
-            + 0.7 * least(1, greatest(0, health_loss))
-            + 0.6 * least(1, greatest(0, coalesce(recent_anomaly_share, 0)))
-            + 0.5 * least(1, greatest(0, coalesce(overdue_maintenance_ratio, 0)))
-        ) as maintenance_priority_score
+        (
+            1.2 * least(1, greatest(0, coalesce(failure_probability, 0)))::numeric
+            + 0.7 * least(1, greatest(0, health_loss))::numeric
+            + 0.6 * least(1, greatest(0, coalesce(recent_anomaly_share, 0)))::numeric
+            + 0.5 * least(1, greatest(0, coalesce(overdue_maintenance_ratio, 0)))::numeric
+        )::double precision as maintenance_priority_score
     from inputs
 
 ),
