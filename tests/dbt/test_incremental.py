@@ -11,6 +11,7 @@ from psycopg import sql
 
 from include.transform import TransformFailed, build, fix_horizon, request_touch
 from include.warehouse import Role, connect
+from include.warehouse.bootstrap import connect_as_superuser
 from tests.conftest import Warehouse
 from tests.support.marts import EVERYTHING, build_marts, differences, snapshot, tables
 from tests.support.payloads import at, order, put, telemetry
@@ -91,7 +92,7 @@ def test_an_open_batch_of_one_stream_is_not_passed_by_a_later_batch_of_another(d
         holder.execute("select 1 from ops.stream_state where stream = 'device_telemetry' for update")
         loader = threading.Thread(target=land_stream, args=("device_telemetry",))
         loader.start()
-        waiting = "select count(*) from pg_stat_activity where application_name = 'tidemark_loader' and wait_event_type = 'Lock'"
+        waiting = "select count(*) from pg_locks where not granted"
         deadline = time.monotonic() + 20
         while deployed.value(waiting) == 0 and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -113,9 +114,11 @@ def test_analysts_views_and_grants_survive_two_builds_and_a_rebuild(deployed: Wa
     build_marts()
     marts = [name for name in tables() if not name.startswith(("intermediate.", "features."))]
     views = deployed.rows("select schemaname || '.' || viewname from pg_views where schemaname = 'platform'")
-    with connect(Role.OWNER) as connection:
-        connection.execute("create schema analysis authorization tidemark_owner")
+    with connect_as_superuser("tidemark_test") as connection:
+        connection.execute("drop role if exists some_colleague")
         connection.execute("create role some_colleague nologin")
+    with connect(Role.OWNER) as connection:
+        connection.execute("create schema analysis")
         for name in [*marts, *(row[0] for row in views)]:
             connection.execute(sql.SQL("create view analysis.{} as select * from {}").format(sql.Identifier(name), sql.SQL(name)))  # type: ignore[arg-type]
             connection.execute(sql.SQL("grant select on analysis.{} to some_colleague").format(sql.Identifier(name)))
@@ -130,7 +133,7 @@ def test_analysts_views_and_grants_survive_two_builds_and_a_rebuild(deployed: Wa
             assert deployed.value(f"select has_table_privilege('tidemark_analyst', '{name}', 'select')"), name
             assert deployed.value(f'select count(*) from analysis."{name}"') == deployed.value(f"select count(*) from {name}")
     finally:
-        with connect(Role.OWNER) as connection:
+        with connect_as_superuser("tidemark_test") as connection:
             connection.execute("drop owned by some_colleague cascade")
             connection.execute("drop role some_colleague")
 
@@ -187,7 +190,7 @@ def test_a_load_that_changes_stored_rows_waits_for_a_running_build(deployed: War
         put("orders", [order("o1", "c1", at(0, 8), status="delivered", updated_at=at(1))], arrived_at=at(1, 2))
         loader = threading.Thread(target=land_stream, args=("orders",))
         loader.start()
-        waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        waiting = "select count(*) from pg_locks where not granted"
         deadline = time.monotonic() + 20
         while deployed.value(waiting) == 0 and time.monotonic() < deadline:
             time.sleep(0.02)
