@@ -9,7 +9,8 @@ all in one transaction. Emits one asset event a stream that had arrivals, with t
 of its parameters. Arrival time decides the interval, so events that are days late need no special run.
 
 **On failure.** A red `land_*`: clear the task; a file is landed once however often the task runs. A red `check_*`: the good rows are in; look at
-`tidemark quarantine list` and ask the source; later runs go on meanwhile. Never trigger a new run for an old interval: the next one picks up whatever is pending.
+`tidemark quarantine list` and ask the source; later runs go on meanwhile. Never trigger a new run for an old interval: the next one
+picks up whatever is pending.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def land_commerce_streams():
         from include.stack.windows import arrival_window
 
         window = arrival_window(params, data_interval_end, lookback_hours=int(Variable.get("landing_lookback_hours")))
-        result = land_pending(stream, arrived_from=window.start, arrived_before=window.end)
-        if not result.files:
-            raise AirflowSkipException(f"{stream} is {'on hold' if result.is_held else 'without arrivals'}")  # a skipped task emits no asset event
+        result = None if window.is_empty else land_pending(stream, arrived_from=window.start, arrived_before=window.end)
+        if result is None or not result.files:
+            raise AirflowSkipException(f"{stream} is {'on hold' if result and result.is_held else 'without arrivals'}")  # a skipped task emits no event
         yield Metadata(raw_asset(stream), extra=result.counts())
 
     # Runs after the commit, whatever landed: good rows flow, and a broken promise is red without blocking the next run.
@@ -60,7 +61,10 @@ def land_commerce_streams():
         from include.landing import check_landing
         from include.stack.windows import arrival_window
 
-        check_landing(stream, now=arrival_window(params, data_interval_end).end)
+        window = arrival_window(params, data_interval_end, lookback_hours=int(Variable.get("landing_lookback_hours")))
+        if window.is_empty:
+            raise AirflowSkipException("scheduled landing is held back: the look-back is 0 hours")
+        check_landing(stream, now=window.end)
 
     # One task a stream, not one mapped task: outlets of a mapped task are emitted by every one of its instances.
     for stream in commerce_streams():

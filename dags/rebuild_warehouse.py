@@ -3,7 +3,8 @@
 **Purpose.** After a change of a model's meaning, or when somebody doubts the marts: every bucket is recomputed in place, and model by model one sees in the
 graph where it stands. The result equals what the micro-batches made, or one of both is wrong.
 
-**Reads and writes.** Reads everything up to one horizon, fixed first and handed to every task. Rewrites all models in place; readers, their views and grants stay.
+**Reads and writes.** Reads everything up to one horizon, fixed first and handed to every task. Rewrites all models in place; readers, their views and
+grants stay.
 
 **Schedule and lateness.** By hand only, on a quiet hour: builds of micro-batches wait for their turn between its tasks.
 
@@ -20,8 +21,8 @@ import pendulum
 from airflow.sdk import dag, task
 from cosmos import DbtTaskGroup
 
-from include.tags import Pool, Tag
 from include.stack.cosmos_project import rebuild_configuration
+from include.tags import Pool, Tag
 
 # Rendered by Airflow when a task starts: the horizon that the first task fixed.
 VARIABLES = {

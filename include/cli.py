@@ -9,7 +9,13 @@ import typer
 
 from include.commands import data, demo, stack
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Tidemark: a micro-batch warehouse for device and commerce data.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Tidemark: a micro-batch warehouse for device and commerce data.",
+)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)

@@ -6,21 +6,25 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from include.commands.console import console, print_json, progress_bars, table
 from include.commands.stack import Json
 from include.stack.errors import StackError
+from include.stack.rest import AirflowApi
 from include.stack.windows import moment
+
+if TYPE_CHECKING:
+    from include.landing import LandingResult
 
 FORMATS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".txt": "csv", ".parquet": "parquet"}
 
 
-def _moment(text: str | None, option: str) -> datetime | None:
+def _required(text: str, option: str) -> datetime:
     try:
-        return moment(text, option) if text else None
+        return moment(text, option)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -87,14 +91,14 @@ def land(
     _print_results(results)
 
 
-def _print_results(results: list) -> None:  # type: ignore[type-arg]
+def _print_results(results: list[LandingResult]) -> None:
     names = ("files", "landed", "accepted", "quarantined", "duplicate", "corrected", "failed_files")
     rows = [(result.stream, *[_count(getattr(result, name)) for name in names]) for result in results]
     table("", ("stream", "files", "landed", "accepted", "quarantined", "duplicate", "corrected", "failed files"), rows)
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else len(value)  # type: ignore[arg-type]
+def _count(value: int | tuple[str, ...]) -> int:
+    return value if isinstance(value, int) else len(value)
 
 
 def backfill(
@@ -109,10 +113,7 @@ def backfill(
 
     Example: tidemark backfill --from 2026-01-01 --to 2026-01-03 --again
     """
-    from include.stack.rest import AirflowApi
-
-    start, end = _moment(first, "--from"), _moment(last, "--to")
-    assert start is not None and end is not None
+    start, end = _required(first, "--from"), _required(last, "--to")
     if start > end:
         raise StackError(f"--from {first} is after --to {last}")
     begun = time.monotonic()
@@ -123,7 +124,7 @@ def backfill(
     console.print(f"done in {time.monotonic() - begun:.0f} s" if wait else "started; `tidemark status` and the Airflow UI show how it goes")
 
 
-def run_backfill(api, start: datetime, end: datetime, *, again: bool, wait: bool, timeout_s: float = 1800) -> None:  # type: ignore[no-untyped-def]
+def run_backfill(api: AirflowApi, start: datetime, end: datetime, *, again: bool, wait: bool, timeout_s: float = 1800) -> None:
     """Creates the backfill, switches its DAG on and waits for its runs with a bar of days."""
     days = (end - start).days + 1
     begun = datetime.now(UTC) - timedelta(seconds=5)
@@ -144,7 +145,7 @@ def run_backfill(api, start: datetime, end: datetime, *, again: bool, wait: bool
             time.sleep(0.5)
 
 
-def wait_for_builds(api, timeout_s: float = 1800) -> None:  # type: ignore[no-untyped-def]
+def wait_for_builds(api: AirflowApi, timeout_s: float = 1800) -> None:
     """Waits until no build of the marts is queued or running."""
     deadline = time.monotonic() + timeout_s
     quiet = 0
@@ -221,7 +222,7 @@ def sql(
 
     with connect(Role.ANALYST) as connection:
         try:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement.encode())
         except psycopg.Error as error:
             raise StackError(str(error).strip().replace("\n", " ")) from None
         if cursor.description is None:
@@ -232,7 +233,11 @@ def sql(
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows[:limit]])
         return
-    table("", columns, [[_identifier(value) if name.endswith(("_id", "_number")) else value for name, value in zip(columns, row, strict=True)] for row in rows[:limit]])
+    table(
+        "",
+        columns,
+        [[_identifier(value) if name.endswith(("_id", "_number")) else value for name, value in zip(columns, row, strict=True)] for row in rows[:limit]],
+    )
     if len(rows) > limit:
         console.print(f"[dim]only the first {limit} rows; --limit shows more[/dim]")
 
@@ -265,8 +270,7 @@ def simulate_interval(
     """
     from include.stack.sources import simulate_interval as write
 
-    first, last = _moment(start, "--from"), _moment(end, "--to")
-    assert first is not None and last is not None
+    first, last = _required(start, "--from"), _required(end, "--to")
     if first >= last:
         raise StackError(f"the interval {start} to {end} is empty")
     console.print(f"{write(first, last):,} events from {start} to {end}")

@@ -18,6 +18,7 @@ from include.stack.sources import SimulatedHistory, simulate_history, simulated_
 
 HISTORY_DAGS = {"land_device_streams": "device", "land_commerce_streams": "commerce"}
 NEVER_SWITCHED_ON = {"rebuild_warehouse"}
+LOOK_BACK = "landing_lookback_hours"
 STEP_TIMEOUT_S = 900.0
 
 
@@ -41,11 +42,18 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
     with steps("every Airflow process healthy"):
         wait_until_healthy()
     with AirflowApi() as api:
+        api.set_variable(LOOK_BACK, "0")  # scheduled landing waits until history is in: otherwise it would take the last two days first
         api.switch("simulate_sources", on=True)
         with steps("history landed, one run a kind of source"):
-            _land(api, {"arrived_from": _text(history.since - timedelta(days=1)), "arrived_before": _text(history.recent_from)}, history.since, history.recent_from)
+            _land(
+                api,
+                {"arrived_from": _text(history.since - timedelta(days=1)), "arrived_before": _text(history.recent_from)},
+                history.since,
+                history.recent_from,
+            )
         with steps("last three whole days landed by airflow backfill"):
             run_backfill(api, history.recent_from, history.today - timedelta(days=1), again=False, wait=True, timeout_s=STEP_TIMEOUT_S)
+        api.set_variable(LOOK_BACK, _configured(LOOK_BACK))
         with steps("today landed"):
             _land(api, {"arrived_from": _text(history.today)}, history.today, None)
         with steps("marts built"):
@@ -60,7 +68,9 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
                     api.switch(dag["dag_id"], on=True)
     console.print()
     print_summary(report.url)
-    console.print(f"\n[bold]Done in {time.monotonic() - begun:.0f} s.[/bold] The stack goes on running; `tidemark status` shows how it is, `tidemark down` stops it.")
+    console.print(
+        f"\n[bold]Done in {time.monotonic() - begun:.0f} s.[/bold] The stack goes on running; `tidemark status` shows how it is, `tidemark down` stops it."
+    )
 
 
 def write_history(until: datetime, days: int) -> SimulatedHistory:
@@ -75,10 +85,7 @@ def _text(moment: datetime) -> str:
 
 
 def _land(api: AirflowApi, params: dict[str, str], arrived_from: datetime, arrived_before: datetime | None) -> None:
-    """One run of each landing DAG over a span of arrivals, with a bar of files.
-
-    Runs that the schedule asks for meanwhile are dropped while they are queued: history comes first.
-    """
+    """One run of each landing DAG over a span of arrivals, with a bar of files."""
     from include.contracts import streams
     from include.landing.zone import Zone
     from include.settings import get_settings
@@ -93,13 +100,16 @@ def _land(api: AirflowApi, params: dict[str, str], arrived_from: datetime, arriv
 
         def look() -> None:
             bars.update(bar, completed=_landed_files(arrived_from - timedelta(days=1), arrived_before))
-            for dag_id in runs:
-                api.drop_queued(dag_id, run_type="scheduled")
 
         for dag_id, run_id in runs.items():
             api.wait(dag_id, [run_id], timeout_s=STEP_TIMEOUT_S, poll=look)
-    for dag_id in runs:
-        api.switch(dag_id, on=False)
+
+
+def _configured(variable: str) -> str:
+    from include.stack.airflow_settings import load_airflow_settings, placeholders, settings_file
+
+    loaded = load_airflow_settings(settings_file(), placeholders())
+    return next(entry.variable_value for entry in loaded.variables if entry.variable_name == variable)
 
 
 def _landed_files(arrived_from: datetime, arrived_before: datetime | None) -> int:
@@ -107,7 +117,8 @@ def _landed_files(arrived_from: datetime, arrived_before: datetime | None) -> in
 
     with connect(Role.ANALYST) as connection:
         row = connection.execute(
-            "select count(*) from ops.file where state <> 'pending' and arrived_at >= %s and arrived_at < coalesce(%s::timestamptz, 'infinity')", (arrived_from, arrived_before)
+            "select count(*) from ops.file where state <> 'pending' and arrived_at >= %s and arrived_at < coalesce(%s::timestamptz, 'infinity')",
+            (arrived_from, arrived_before),
         ).fetchone()
     assert row is not None
     return int(row[0])

@@ -31,7 +31,8 @@ def print_summary(url: str) -> None:
     statuses = stream_statuses(now)
     names = ("landed", "accepted", "quarantined", "duplicate", "corrected")
     rows: list[Sequence[object]] = [
-        (s.stream, *[getattr(s, name) for name in names], s.landed == s.accepted + s.quarantined + s.duplicate + s.corrected, duration(s.silence_s)) for s in statuses
+        (s.stream, *[getattr(s, name) for name in names], s.landed == s.accepted + s.quarantined + s.duplicate + s.corrected, duration(s.silence_s))
+        for s in statuses
     ]
     rows.append(("[bold]all[/bold]", *[sum(getattr(s, name) for s in statuses) for name in names], all(row[6] for row in rows), None))
     table("Landed = accepted + quarantined + duplicate + corrected", ("stream", *names, "balanced", "newest arrival"), rows)
@@ -49,7 +50,8 @@ def _row_counts(connection: psycopg.Connection) -> list[Sequence[object]]:
     found = connection.execute(
         """
         select table_schema, table_name from information_schema.tables
-        where table_schema = any(%s) and has_table_privilege(format('%%I.%%I', table_schema, table_name), 'select') order by array_position(%s, table_schema::text), table_name
+        where table_schema = any(%s) and has_table_privilege(format('%%I.%%I', table_schema, table_name), 'select')
+        order by array_position(%s, table_schema::text), table_name
         """,
         (list(MART_SCHEMAS), list(MART_SCHEMAS)),
     ).fetchall()
@@ -62,10 +64,10 @@ def _row_counts(connection: psycopg.Connection) -> list[Sequence[object]]:
 
 def _show(connection: psycopg.Connection, title: str, statement: str) -> None:
     try:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        cursor = connection.execute(statement.encode())
     except psycopg.Error as error:
         console.print(f"[yellow]{title}: {str(error).splitlines()[0]}[/yellow]")
         return
-    columns = [column.name for column in cursor.description if not column.name.startswith("_")]
+    columns = [column.name for column in cursor.description or () if not column.name.startswith("_")]
     rows: list[list[Any]] = [list(row[: len(columns)]) for row in cursor.fetchall()]
     table(title, columns, rows)

@@ -73,6 +73,7 @@ def airflow_environment(settings: Settings | None = None) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
         "CORE__FERNET_KEY": f"{secret(FERNET_KEY)}=",  # 32 random bytes in URL-safe base64; the secret has no padding
         "CORE__EXECUTION_API_SERVER_URL": f"{base_url(settings)}/execution/",
+        "CORE__DAGBAG_IMPORT_TIMEOUT": 90,  # after a change of the dbt project, rebuild_warehouse parses it once
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "CORE__MP_START_METHOD": "forkserver",
         "CORE__MP_FORKSERVER_PRELOAD": FORKSERVER_PRELOAD,
@@ -86,6 +87,7 @@ def airflow_environment(settings: Settings | None = None) -> dict[str, str]:
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 120,
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 60,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": 120,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 120,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 60,
         "DAG_PROCESSOR__PRINT_STATS_INTERVAL": 300,

@@ -100,7 +100,9 @@ def load_airflow_settings(path: Path, values: Mapping[str, str]) -> AirflowSetti
         for field in SECRET_FIELDS:
             clear = str(entry.get(field) or "") if isinstance(entry, dict) else ""
             if PLACEHOLDER.sub("", clear):
-                raise StackError(f"{path.name}: {entry.get('conn_id')}.{field} holds a secret in clear text", "write ${NAME} and put NAME=value into .tidemark/secrets")
+                raise StackError(
+                    f"{path.name}: {entry.get('conn_id')}.{field} holds a secret in clear text", "write ${NAME} and put NAME=value into .tidemark/secrets"
+                )
     missing: set[str] = set()
     filled = _fill(document["airflow"], values, missing)
     if missing:
@@ -112,7 +114,7 @@ def load_airflow_settings(path: Path, values: Mapping[str, str]) -> AirflowSetti
         raise StackError(f"{path.name}: {found}") from None
 
 
-def _fill(node: Any, values: Mapping[str, str], missing: set[str]) -> Any:
+def _fill(node: Any, values: Mapping[str, str], missing: set[str]) -> Any:  # noqa: ANN401  YAML
     if isinstance(node, dict):
         return {key: _fill(value, values, missing) for key, value in node.items()}
     if isinstance(node, list):

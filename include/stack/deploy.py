@@ -7,9 +7,9 @@ command line should not wait for that import. Reads the filled settings from sta
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from include.stack.errors import StackError
@@ -35,7 +35,12 @@ def deploy(*, unpause_new: bool = False) -> dict[str, Any]:
 
     values = placeholders()
     filled = load_airflow_settings(settings_file(), values)
-    request = {"settings": filled.model_dump(mode="json"), "auth": get_settings().airflow_auth, "admin_password": values[ADMIN_PASSWORD], "unpause_new": unpause_new}
+    request = {
+        "settings": filled.model_dump(mode="json"),
+        "auth": get_settings().airflow_auth,
+        "admin_password": values[ADMIN_PASSWORD],
+        "unpause_new": unpause_new,
+    }
     log = airflow_home() / "logs" / "deploy.log"
     with log.open("w", encoding="utf-8") as errors:
         done = subprocess.run(
@@ -73,7 +78,9 @@ def _migrate() -> None:
 
 
 def _load_settings(wanted: dict[str, Any]) -> None:
-    from airflow.models import Connection, Pool, Variable
+    from airflow.models.connection import Connection
+    from airflow.models.pool import Pool
+    from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
@@ -126,7 +133,7 @@ def _serialize_dags(unpause_new: bool) -> int:
             bag = BundleDagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
             if bag.import_errors:
                 file, error = next(iter(bag.import_errors.items()))
-                raise StackError(f"DAG file {os.path.basename(file)} does not import: {error.strip().splitlines()[-1]}")
+                raise StackError(f"DAG file {Path(file).name} does not import: {error.strip().splitlines()[-1]}")
             sync_bag_to_db(bag, bundle.name, bundle_version=None, version_data=None, session=session)
             known += len(bag.dags)
         if unpause_new:

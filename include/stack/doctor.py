@@ -34,8 +34,10 @@ def examine() -> list[Finding]:
     for check in checks:
         try:
             findings.extend(check())
-        except Exception as error:  # noqa: BLE001  a doctor does not faint
-            findings.append(Finding(check.__name__.strip("_"), False, str(error).splitlines()[0] if str(error) else type(error).__name__, getattr(error, "hint", "")))
+        except Exception as error:
+            findings.append(
+                Finding(check.__name__.strip("_"), False, str(error).splitlines()[0] if str(error) else type(error).__name__, getattr(error, "hint", ""))
+            )
     return findings
 
 
@@ -79,10 +81,20 @@ def _ports() -> Iterator[Finding]:
     settings = get_settings()
     if not supervisor.is_running():
         taken = server.port_is_taken(settings.airflow_host, settings.airflow_port)
-        yield Finding("Airflow port", not taken, f"{settings.airflow_port} is {'taken by another program' if taken else 'free'}", "set TIDEMARK_AIRFLOW_PORT to a free port" if taken else "")
+        yield Finding(
+            "Airflow port",
+            not taken,
+            f"{settings.airflow_port} is {'taken by another program' if taken else 'free'}",
+            "set TIDEMARK_AIRFLOW_PORT to a free port" if taken else "",
+        )
     if settings.is_embedded and not server.is_running():
         taken = server.port_is_taken("127.0.0.1", settings.postgres_port)
-        yield Finding("PostgreSQL port", not taken, f"{settings.postgres_port} is {'taken by another program' if taken else 'free'}", "set TIDEMARK_POSTGRES_PORT to a free port" if taken else "")
+        yield Finding(
+            "PostgreSQL port",
+            not taken,
+            f"{settings.postgres_port} is {'taken by another program' if taken else 'free'}",
+            "set TIDEMARK_POSTGRES_PORT to a free port" if taken else "",
+        )
 
 
 def _warehouse() -> Iterator[Finding]:
@@ -91,7 +103,12 @@ def _warehouse() -> Iterator[Finding]:
     with connect(Role.ANALYST) as connection:
         row = connection.execute("select current_setting('server_version'), current_setting('fsync'), pg_database_size(current_database())").fetchone()
     assert row is not None
-    yield Finding("warehouse", row[1] == "on", f"PostgreSQL {row[0]}, {row[2] / 1024**2:,.0f} MiB, fsync {row[1]}", "" if row[1] == "on" else "switch fsync on: the ledger is only as good as the disk")
+    yield Finding(
+        "warehouse",
+        row[1] == "on",
+        f"PostgreSQL {row[0]}, {row[2] / 1024**2:,.0f} MiB, fsync {row[1]}",
+        "" if row[1] == "on" else "switch fsync on: the ledger is only as good as the disk",
+    )
 
 
 def _airflow() -> Iterator[Finding]:

@@ -16,7 +16,11 @@ from include.stack.airflow_env import airflow_home, process_environment
 from include.stack.errors import StackError
 from include.warehouse import Role, connect
 
-VACUUMED_AS = {Role.LOADER: ("raw", "ops"), Role.TRANSFORMER: ("intermediate", "features", "core", "maintenance", "customers", "platform"), Role.ML: ("predictions",)}
+VACUUMED_AS = {
+    Role.LOADER: ("raw", "ops"),
+    Role.TRANSFORMER: ("intermediate", "features", "core", "maintenance", "customers", "platform"),
+    Role.ML: ("predictions",),
+}
 
 
 def make_partitions(at: datetime, *, ahead: timedelta) -> int:

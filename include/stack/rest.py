@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -128,13 +127,6 @@ class AirflowApi:
                 time.sleep(POLL_S)
         if poll is not None:
             poll()
-
-    def drop_queued(self, dag_id: str, *, run_type: str) -> None:
-        """Removes runs of a type that have not begun."""
-        for run in self.runs(dag_id, run_type=run_type, limit=10):
-            if run.state == "queued":
-                with contextlib.suppress(StackError):  # it began a moment ago
-                    self.request("DELETE", f"/dags/{dag_id}/dagRuns/{run.run_id}")
 
     def switch_on_and_run(self, dag_id: str, *, patience_s: float = 8.0) -> str:
         """A fresh run of a DAG, and its id.

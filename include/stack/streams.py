@@ -11,7 +11,8 @@ from include.contracts import load_contract, streams
 from include.warehouse import Role, connect
 
 LEDGER = """
-select s.stream, state.last_batch_id, state.last_arrived_at, state.last_landed_at, state.last_event_at, coalesce(state.is_held, false) as is_held, state.held_reason,
+select s.stream, state.last_batch_id, state.last_arrived_at, state.last_landed_at, state.last_event_at, coalesce(state.is_held, false) as is_held,
+    state.held_reason,
     coalesce(batches.landed, 0)::bigint as landed, coalesce(batches.accepted, 0)::bigint as accepted, coalesce(batches.quarantined, 0)::bigint as quarantined,
     coalesce(batches.duplicate, 0)::bigint as duplicate, coalesce(batches.corrected, 0)::bigint as corrected,
     coalesce(files.failed, 0)::bigint as failed_files, coalesce(quarantine.waiting, 0)::bigint as open_quarantine

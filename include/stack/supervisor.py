@@ -150,7 +150,9 @@ def start() -> None:
     folder.chmod(0o700)
     config = folder / "supervisord.conf"
     environment = process_environment()
-    digest = hashlib.sha256("\n".join([configuration(), *(f"{key}={value}" for key, value in sorted(environment.items()) if _matters(key))]).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "\n".join([configuration(), *(f"{key}={value}" for key, value in sorted(environment.items()) if _matters(key))]).encode()
+    ).hexdigest()
     fingerprint = folder / "fingerprint"
     if is_running():
         if fingerprint.exists() and fingerprint.read_text() == digest:

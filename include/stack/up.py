@@ -45,14 +45,18 @@ def check_machine() -> None:
     """
     settings = get_settings()
     if sys.version_info < MINIMUM_PYTHON:
-        raise StackError(f"Python {sys.version_info.major}.{sys.version_info.minor} is too old: Tidemark needs 3.11 or newer", "install it and run `make setup` again")
+        raise StackError(
+            f"Python {sys.version_info.major}.{sys.version_info.minor} is too old: Tidemark needs 3.11 or newer", "install it and run `make setup` again"
+        )
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(settings.home).free
     except OSError as error:
         raise StackError(f"cannot use {settings.home}: {error.strerror}", "set TIDEMARK_HOME to a folder that you may write to") from None
     if free < MINIMUM_FREE_BYTES:
-        raise StackError(f"only {free / 1024**3:.1f} GiB free at {settings.home}; the stack needs at least 2 GiB", "free some space, or set TIDEMARK_HOME to another disk")
+        raise StackError(
+            f"only {free / 1024**3:.1f} GiB free at {settings.home}; the stack needs at least 2 GiB", "free some space, or set TIDEMARK_HOME to another disk"
+        )
     if not supervisor.is_running() and server.port_is_taken(settings.airflow_host, settings.airflow_port):
         raise StackError(f"port {settings.airflow_port} is taken by another program", "stop it, or set TIDEMARK_AIRFLOW_PORT to a free port")
 

@@ -15,6 +15,11 @@ class ArrivalWindow:
     start: datetime | None
     end: datetime | None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can have arrived in it: the look-back is 0, which holds scheduled landing back while history lands."""
+        return self.start is not None and self.start == self.end
+
 
 def moment(text: str, name: str) -> datetime:
     """Parses an ISO 8601 moment; without a zone it is UTC.
@@ -34,7 +39,7 @@ def utc(moment: datetime) -> datetime:
     return datetime.fromtimestamp(moment.timestamp(), UTC).replace(microsecond=moment.microsecond)
 
 
-def arrival_window(params: Mapping[str, Any], interval_end: datetime | None, *, lookback_hours: int = 48) -> ArrivalWindow:
+def arrival_window(params: Mapping[str, Any], interval_end: datetime | None, *, lookback_hours: int) -> ArrivalWindow:
     """The window of a landing run.
 
     Args:
