@@ -20,13 +20,16 @@ from include.warehouse.connection import password_name
 USAGE = f"""\
 usage: entrypoint.py prepare              make or migrate roles, databases, views, connections, login and DAGs; safe to repeat
        entrypoint.py {{{",".join(COMMANDS)}}}
-       entrypoint.py airflow ARGUMENTS    Airflow's own command in the environment of the house
 """
-NEEDED_SECRETS = [ADMIN_URL_SECRET, "TIDEMARK_PSEUDONYM_KEY", *AIRFLOW_SECRETS, *(password_name(role) for role in Role)]
+PREPARING_SECRETS = [ADMIN_URL_SECRET, password_name(Role.OWNER)]  # no process that stays has them
+RUNNING_SECRETS = ["TIDEMARK_PSEUDONYM_KEY", *AIRFLOW_SECRETS, *(password_name(role) for role in Role if role is not Role.OWNER)]
 
 
-def check() -> None:
+def check(needed: list[str]) -> None:
     """Refuses what cannot end well in a container.
+
+    Args:
+        needed: Names of secrets.
 
     Raises:
         SettingsError: If the warehouse would be the embedded server, or a secret is missing (the file cannot be written here).
@@ -35,7 +38,7 @@ def check() -> None:
     if settings.is_embedded:
         raise SettingsError("TIDEMARK_WAREHOUSE_URL is not set: a container has no server of its own")
     known = read_secrets(settings.secrets_path)
-    missing = [name for name in NEEDED_SECRETS if name not in known]
+    missing = [name for name in needed if name not in known]
     if missing:
         raise SettingsError(f"{settings.secrets_path} lacks {', '.join(missing)}: run docker/make-secrets on the host again, it adds what is missing")
 
@@ -45,12 +48,12 @@ def prepare() -> None:
     from include.stack.deploy import deploy
     from include.stack.up import start_warehouse
 
-    check()
+    check(PREPARING_SECRETS + RUNNING_SECRETS)
     say("roles, databases, schema and views")
     start_warehouse()
     say("Airflow's database, connections, pools, variables, login and DAGs")
     ensure_airflow_secrets()
-    report = deploy()
+    report = deploy(unpause_new=True)
     say(f"ready: {report['dags']} DAGs")
 
 
@@ -60,11 +63,12 @@ def environment() -> dict[str, str]:
     return {**process_environment(), **told}
 
 
-def become(arguments: list[str], surroundings: dict[str, str]) -> None:
-    """Replaces this process by a Python module."""
+def become(component: str) -> None:
+    """Replaces this process by an Airflow process, as the supervisor starts it."""
+    check(RUNNING_SECRETS)
     (airflow_home() / "logs").mkdir(parents=True, exist_ok=True)
     os.chdir(get_settings().repository)
-    os.execve(sys.executable, [sys.executable, "-m", *arguments], surroundings)  # noqa: S606  no shell
+    os.execve(sys.executable, [sys.executable, "-m", "include.stack.component", component], {**environment(), COMPONENT_MARK: component})  # noqa: S606
 
 
 def say(text: str) -> None:
@@ -81,9 +85,7 @@ def main(arguments: list[str]) -> int:
             case ["prepare"]:
                 prepare()
             case [name] if name in COMMANDS:
-                become(["include.stack.component", name], {**environment(), COMPONENT_MARK: name})
-            case ["airflow", *rest]:
-                become(["airflow", *rest], environment())
+                become(name)
             case _:
                 sys.stderr.write(USAGE)
                 return 0 if arguments == ["--help"] else 2
