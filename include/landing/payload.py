@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from include.landing.rows import FLAWED, TENANT, TENANT_PATH, Chunk, Code, Colum
 
 _MAX_INTEGER_DIGITS = 400
 _EMPTY: dict[str, Any] = {}
+_REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -32,12 +34,23 @@ class _Literal:
 
 @dataclass(frozen=True)
 class _Node:
-    """An object of the payload: its known leaves (key, column), its known children, and a stand-in for one that cannot be used."""
+    """An object of the payload.
+
+    Attributes:
+        leaves: Known leaves: key, column.
+        children: Known children: key, node.
+        known: All known keys.
+        flawed: Stand-in for an object that cannot be used.
+        struct: Class that decodes an object without unknown fields; its attributes are `f0`, `f1`, … for leaves and then children.
+        empty: Instance of it without values.
+    """
 
     leaves: tuple[tuple[str, str], ...]
     children: tuple[tuple[str, _Node], ...]
     known: frozenset[str]
     flawed: dict[str, Any]
+    struct: type[msgspec.Struct]
+    empty: msgspec.Struct
 
 
 @contextmanager
@@ -60,14 +73,20 @@ def chunk_of_lines(contract: Contract, lines: Sequence[bytes], file_position: ND
     """
     columns: dict[str, Column] = {}
     chunk = Chunk(file_position, row_number, lines, columns, [], [None] * len(lines))
-    root = _tree(contract)
+    root, decode = _tree(contract)
+    odd: list[int] = []
     with collector_paused():
-        objects = [_object(line, root, contract, chunk, row) for row, line in enumerate(lines)]
-        unknown: dict[int, dict[str, Any]] = {}
-        _split(objects, root, (), chunk, columns, unknown)
-        for row, extra in unknown.items():
-            _keep_extra(chunk, row, extra)
-        del objects
+        usual: list[Any] = []
+        for row, line in enumerate(lines):
+            try:
+                usual.append(decode(line))
+            except _REFUSALS:  # unknown fields, a shape of its own, or no JSON at all
+                usual.append(root.empty)
+                odd.append(row)
+        _split_usual(usual, root, columns)
+        del usual
+        if odd:
+            _split_odd(odd, contract, root, chunk, columns)
     chunk.tenants = columns.pop(TENANT)
     return chunk
 
@@ -85,11 +104,13 @@ def encode_extra(extra: dict[str, Any]) -> str:
 
 
 @cache
-def _tree(contract: Contract) -> _Node:
+def _tree(contract: Contract) -> tuple[_Node, Callable[[bytes], Any]]:
+    """The contract's payload as a tree, and a decoder of payloads that have no more than the contract knows, about twice as fast as dictionaries."""
     leaves = [(field.path, field.name) for field in contract.fields]
     if TENANT not in contract.by_name and TENANT_PATH not in contract.paths:
         leaves.append(((TENANT_PATH,), TENANT))
-    return _node(leaves)
+    root = _node(leaves)
+    return root, msgspec.json.Decoder(root.struct).decode
 
 
 def _node(leaves: list[tuple[tuple[str, ...], str]]) -> _Node:
@@ -100,13 +121,17 @@ def _node(leaves: list[tuple[tuple[str, ...], str]]) -> _Node:
             below.setdefault(path[0], []).append((path[1:], name))
     children = tuple((key, _node(paths)) for key, paths in below.items())
     flawed: dict[str, Any] = {key: FLAWED for key, _ in own} | {key: child.flawed for key, child in children}
-    return _Node(own, children, frozenset(flawed), flawed)
+    keys = {f"f{place}": key for place, key in enumerate(flawed)}
+    types: list[Any] = [Any] * len(own) + [child.struct | None for _, child in children]
+    fields = [(attribute, kind, None) for attribute, kind in zip(keys, types, strict=True)]
+    struct = msgspec.defstruct("Payload", fields, rename=keys, forbid_unknown_fields=True, gc=False)
+    return _Node(own, children, frozenset(flawed), flawed, struct, struct())
 
 
 def _object(line: bytes, root: _Node, contract: Contract, chunk: Chunk, row: int) -> dict[str, Any]:
     try:
         value = _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _REFUSALS:
         try:
             value = _decode_tolerant(line)
         except (ValueError, RecursionError) as error:
@@ -181,22 +206,49 @@ def _column(path: tuple[str, ...], contract: Contract) -> str | None:
     return TENANT if dotted == TENANT_PATH else (shown(dotted) or None)
 
 
+def _split_usual(objects: list[Any], node: _Node, columns: dict[str, Column]) -> None:
+    for place, (_, name) in enumerate(node.leaves):
+        columns[name] = list(map(attrgetter(f"f{place}"), objects))
+    for place, (_, child) in enumerate(node.children, start=len(node.leaves)):
+        empty = child.empty
+        _split_usual([inner or empty for inner in map(attrgetter(f"f{place}"), objects)], child, columns)
+
+
+def _split_odd(rows: list[int], contract: Contract, root: _Node, chunk: Chunk, columns: dict[str, Column]) -> None:
+    """Fills in the rows that the usual way could not decode."""
+    objects = [_object(chunk.originals[row], root, contract, chunk, row) for row in rows]
+    found: dict[str, list[Any]] = {}
+    unknown: dict[int, dict[str, Any]] = {}
+    _split(objects, rows, root, (), chunk, found, unknown)
+    for name, values in found.items():
+        column = cast(list[Any], columns[name])
+        for row, value in zip(rows, values, strict=True):
+            column[row] = value
+    for row, extra in unknown.items():
+        _keep_extra(chunk, row, extra)
+
+
 def _split(
-    objects: list[dict[str, Any]], node: _Node, path: tuple[str, ...], chunk: Chunk, columns: dict[str, Column], unknown: dict[int, dict[str, Any]]
+    objects: list[dict[str, Any]],
+    rows: list[int],
+    node: _Node,
+    path: tuple[str, ...],
+    chunk: Chunk,
+    columns: dict[str, list[Any]],
+    unknown: dict[int, dict[str, Any]],
 ) -> None:
     for key, name in node.leaves:
         columns[name] = [item.get(key) for item in objects]
     known = node.known
-    for row, item in enumerate(objects):
+    for row, item in zip(rows, objects, strict=True):
         if not known.issuperset(item):
             _add_unknown(unknown.setdefault(row, {}), path, {key: value for key, value in item.items() if key not in known})
     for key, child in node.children:
         inner = [item.get(key, _EMPTY) for item in objects]
-        if set(map(type, inner)) != {dict}:
-            for row, item in enumerate(inner):
-                if not isinstance(item, dict):
-                    inner[row] = _stand_in(item, child, (*path, key), chunk, row)
-        _split(inner, child, (*path, key), chunk, columns, unknown)
+        for place, item in enumerate(inner):
+            if not isinstance(item, dict):
+                inner[place] = _stand_in(item, child, (*path, key), chunk, rows[place])
+        _split(inner, rows, child, (*path, key), chunk, columns, unknown)
 
 
 def _stand_in(value: object, child: _Node, path: tuple[str, ...], chunk: Chunk, row: int) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def test_gzip_may_have_several_members_and_must_be_complete():
 
 
 def test_csv_keeps_the_text_of_each_record():
-    data = b'\xef\xbb\xbfdeviceId,deviceType,timestamp,temperature_c,note\r\nm1,machine_controller,2026-03-01T00:00:00Z,1.5,"two\r\nlines, ""quoted"""\r\nm2,x,y,,\r\n'
+    header = b"\xef\xbb\xbfdeviceId,deviceType,timestamp,temperature_c,note\r\n"
+    data = header + b'm1,machine_controller,2026-03-01T00:00:00Z,1.5,"two\r\nlines, ""quoted"""\r\nm2,x,y,,\r\n'
     chunk = one(data, "csv")
     assert chunk.is_text
     assert chunk.row_number.tolist() == [1, 2]
