@@ -19,7 +19,20 @@ from maintenance.rpt_maintenance_priority as p
 left join core.dim_device as d on d.tenant_id = p.tenant_id and d.device_id = p.device_id and d.is_current
 order by p.maintenance_priority_score desc, p.device_id limit 5
 """
-TOP_CUSTOMERS = "select * from customers.rpt_customer_value order by customer_value_score desc, customer_id limit 5"
+TOP_CUSTOMERS = """
+select customer_id, value_rank, customer_value_score, sale_count, net_usd, days_since_sale, is_high_value
+from customers.rpt_customer_value order by value_rank, customer_id limit 5
+"""
+DATA_QUALITY = """
+select stream, sum(data_quality_score * landed_count) / nullif(sum(landed_count), 0) as data_quality_score, sum(file_count)::bigint as files,
+    sum(failed_file_count)::bigint as failed_files, sum(quarantined_count)::float8 / nullif(sum(landed_count), 0) as quarantined_share
+from platform.rpt_data_quality_daily group by stream order by stream
+"""
+FRESHNESS = """
+select mart_name, bool_and(is_current) as is_current, sum(batches_behind_count)::bigint as batches_behind, max(built_at) as built_at_utc,
+    max(last_event_at) as newest_event_utc
+from platform.rpt_freshness group by mart_name order by mart_name
+"""
 
 
 def print_summary(url: str) -> None:
@@ -40,8 +53,8 @@ def print_summary(url: str) -> None:
         table("Rows a mart", ("mart", "rows"), _row_counts(connection))
         _show(connection, "Top 5 machines by maintenance priority (0 to 3)", TOP_MACHINES)
         _show(connection, "Top 5 customers by value (0 to 1)", TOP_CUSTOMERS)
-        _show(connection, "Data quality", "select * from platform.rpt_data_quality_daily order by 1 desc limit 5")
-        _show(connection, "How far each mart is", "select * from platform.rpt_freshness order by 1")
+        _show(connection, "Data quality score (0 to 100), weighted by rows", DATA_QUALITY)
+        _show(connection, "Freshness of the marts", FRESHNESS)
     console.print()
     print_addresses(url)
 
