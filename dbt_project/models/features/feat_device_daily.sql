@@ -1,9 +1,10 @@
 -- Grain: one row per tenant, machine and feature_date (UTC) on which a reading of the last 28 days became usable (happened and known). Not additive.
 -- Machines only (device type machine_controller): the other kinds of device have no maintenance, so nobody predicts their failures.
--- Point in time: a row holds only what was known by the end of feature_date. What happens afterwards (the label) is not here; ML takes it from fct_maintenance_event.
--- Touched-bucket incremental: a changed day of readings touches the feature dates whose 28-day window holds it, those that the change empties included (hence the
--- input stg_device_telemetry, which names the days that a reading left); a maintenance event touches all later feature dates of
--- its machine (which of two events was known first decides how long it counts); a changed registry touches all feature dates of the machine.
+-- Point in time: a row holds only what was known by the end of feature_date. What happens afterwards (the label) is not here;
+-- ML takes it from fct_maintenance_event.
+-- Touched-bucket incremental: a changed day of readings touches the feature dates whose 28-day window holds it, those that the change empties included (hence
+-- the input stg_device_telemetry, which names the days that a reading left); a maintenance event touches all later feature dates of its machine (which of two
+-- events was known first decides how long it counts); a changed registry touches all feature dates of the machine.
 {%- set windows = [1, 3, 7] %}
 {{
     config(
@@ -131,42 +132,42 @@ featured as (
         -- metadata
         readings._batch_id
     from spine
-    cross join lateral (
+    left join lateral (
         select
-            count(distinct partial.reading_date) as day_count_28d,
+            count(distinct known.reading_date) as day_count_28d,
             {%- for days in windows %}
-            {%- set recent = 'filter (where partial.reading_date > spine.feature_date - ' ~ days ~ ')' %}
-            coalesce(sum(partial.reading_count) {{ recent }}, 0)::bigint as reading_count_{{ days }}d,
+            {%- set recent = 'filter (where known.reading_date > spine.feature_date - ' ~ days ~ ')' %}
+            coalesce(sum(known.reading_count) {{ recent }}, 0)::bigint as reading_count_{{ days }}d,
             sqrt((
-                sum(partial.sum_squared_vibration_mm2_s2::numeric) {{ recent }} / nullif(sum(partial.vibration_count) {{ recent }}, 0)
+                sum(known.sum_squared_vibration_mm2_s2::numeric) {{ recent }} / nullif(sum(known.vibration_count) {{ recent }}, 0)
             )::double precision) as vibration_rms_{{ days }}d_mm_s,
-            max(partial.max_vibration_mm_s) {{ recent }} as max_vibration_{{ days }}d_mm_s,
+            max(known.max_vibration_mm_s) {{ recent }} as max_vibration_{{ days }}d_mm_s,
             (
-                sum(partial.sum_temperature_c::numeric) {{ recent }} / nullif(sum(partial.temperature_count) {{ recent }}, 0)
+                sum(known.sum_temperature_c::numeric) {{ recent }} / nullif(sum(known.temperature_count) {{ recent }}, 0)
             )::double precision as avg_temperature_{{ days }}d_c,
-            max(partial.max_temperature_c) {{ recent }} as max_temperature_{{ days }}d_c,
-            (sum(partial.sum_load_pct::numeric) {{ recent }} / nullif(sum(partial.load_count) {{ recent }}, 0))::double precision as avg_load_{{ days }}d_pct,
-            (sum(partial.energy_kwh::numeric) {{ recent }})::double precision as energy_{{ days }}d_kwh,
-            max(partial.max_runtime_h) {{ recent }} - min(partial.min_runtime_h) {{ recent }} as runtime_{{ days }}d_h,
-            coalesce(sum(partial.error_count) {{ recent }}, 0)::bigint as error_count_{{ days }}d,
-            coalesce(sum(partial.fault_count) {{ recent }}, 0)::bigint as fault_count_{{ days }}d,
-            coalesce(sum(partial.warning_count) {{ recent }}, 0)::bigint as warning_count_{{ days }}d,
+            max(known.max_temperature_c) {{ recent }} as max_temperature_{{ days }}d_c,
+            (sum(known.sum_load_pct::numeric) {{ recent }} / nullif(sum(known.load_count) {{ recent }}, 0))::double precision as avg_load_{{ days }}d_pct,
+            (sum(known.energy_kwh::numeric) {{ recent }})::double precision as energy_{{ days }}d_kwh,
+            max(known.max_runtime_h) {{ recent }} - min(known.min_runtime_h) {{ recent }} as runtime_{{ days }}d_h,
+            coalesce(sum(known.error_count) {{ recent }}, 0)::bigint as error_count_{{ days }}d,
+            coalesce(sum(known.fault_count) {{ recent }}, 0)::bigint as fault_count_{{ days }}d,
+            coalesce(sum(known.warning_count) {{ recent }}, 0)::bigint as warning_count_{{ days }}d,
             (
-                sum(partial.running_count) {{ recent }} / nullif(sum(partial.reading_count) {{ recent }}, 0)
+                sum(known.running_count) {{ recent }} / nullif(sum(known.reading_count) {{ recent }}, 0)
             )::double precision as running_share_{{ days }}d,
             {%- endfor %}
-            sqrt((sum(partial.sum_squared_vibration_mm2_s2::numeric) / nullif(sum(partial.vibration_count), 0))::double precision) as vibration_rms_28d_mm_s,
-            (sum(partial.sum_temperature_c::numeric) / nullif(sum(partial.temperature_count), 0))::double precision as avg_temperature_28d_c,
-            max(partial.max_runtime_h) as runtime_h,
-            max(partial.reading_date) as last_reading_date,
-            max(partial._batch_id) as _batch_id
-        from {{ ref('int_maintenance__reading_known_daily') }} as partial
+            sqrt((sum(known.sum_squared_vibration_mm2_s2::numeric) / nullif(sum(known.vibration_count), 0))::double precision) as vibration_rms_28d_mm_s,
+            (sum(known.sum_temperature_c::numeric) / nullif(sum(known.temperature_count), 0))::double precision as avg_temperature_28d_c,
+            max(known.max_runtime_h) as runtime_h,
+            max(known.reading_date) as last_reading_date,
+            max(known._batch_id) as _batch_id
+        from {{ ref('int_maintenance__reading_known_daily') }} as known
         where
-            partial.tenant_id = spine.tenant_id
-            and partial.device_id = spine.device_id
-            and partial.reading_date between spine.feature_date - 27 and spine.feature_date
-            and partial.known_date <= spine.feature_date
-    ) as readings
+            known.tenant_id = spine.tenant_id
+            and known.device_id = spine.device_id
+            and known.reading_date between spine.feature_date - 27 and spine.feature_date
+            and known.known_date <= spine.feature_date
+    ) as readings on true
     left join lateral (
         select
             max(event.occurred_date) filter (where event.is_failure) as last_failure_date,

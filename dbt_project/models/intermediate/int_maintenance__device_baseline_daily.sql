@@ -32,7 +32,7 @@ with
 
 days as (
 
-    select *
+    select daily.*
     from {{ ref('fct_device_reading_daily') }} as daily
     where {{ is_touched({'tenant_id': 'daily.tenant_id', 'device_id': 'daily.device_id', 'reading_date': 'daily.reading_date'}) }}
 

@@ -1,5 +1,5 @@
--- Grain: one row per tenant, machine, day of reading and day on which the reading was known (both UTC). Machines only (device type machine_controller): the other
--- kinds of device have no maintenance, so nobody predicts their failures. Additive: every _count, sum_ and energy_kwh.
+-- Grain: one row per tenant, machine, day of reading and day on which the reading was known (both UTC). Machines only (device type machine_controller): the
+-- other kinds of device have no maintenance, so nobody predicts their failures. Additive: every _count, sum_ and energy_kwh.
 -- Lets a feature of day D be added up from exactly what was known by the end of D. A changed reading touches all rows of its device and day, because where it
 -- stood is logged by event time and not by when it was known.
 {{

@@ -1,4 +1,4 @@
--- Grain: one row per tenant and facility named by any version of a device. device_count and line_count are of current, active devices and not additive over time.
+-- Grain: one row per tenant and facility named by any version of a device. device_count and line_count are of current, active devices, not additive over time.
 -- Touched-bucket incremental: a changed device touches all facilities of its tenant (there are few), because it may have left one of them.
 {{
     config(

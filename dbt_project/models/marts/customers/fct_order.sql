@@ -1,4 +1,5 @@
--- Grain: one row per tenant and order, as changed last. Additive over orders with is_sale: every _usd and item_count. net_usd = gross_usd - discount_usd + tax_usd.
+-- Grain: one row per tenant and order, as changed last. Additive over orders with is_sale: every _usd and item_count.
+-- net_usd = gross_usd - discount_usd + tax_usd.
 -- Touched-bucket incremental: an order is recomputed when a copy of it won over the stored one.
 {{
     config(

@@ -1,7 +1,7 @@
 -- Grain: one row per tenant, device and day (UTC) with readings. Nothing here is additive; average health_score over devices or days.
 -- Formula of health_score: doc block health_score. The score of a day uses what is known now; for what was known then see features.feat_device_daily.
--- Touched-bucket incremental: a changed day of readings touches itself; its anomalies also count in the 6 days after it; a maintenance event touches the days from
--- its own to the one before the device's next maintenance; a changed registry touches every day of the device.
+-- Touched-bucket incremental: a changed day of readings touches itself; its anomalies also count in the 6 days after it; a maintenance event touches the days
+-- from its own to the one before the device's next maintenance; a changed registry touches every day of the device.
 {{
     config(
         materialized='incremental',
@@ -83,17 +83,17 @@ known as (
         on days.tenant_id = baseline.tenant_id
         and days.device_id = baseline.device_id
         and days.reading_date = baseline.reading_date
-    cross join lateral (
-        select sum(week.anomalous_hour_count)::double precision / nullif(sum(week.hour_count), 0)::double precision as recent_anomaly_share
-        from {{ ref('int_maintenance__device_baseline_daily') }} as week
+    left join lateral (
+        select sum(recent_day.anomalous_hour_count)::double precision / nullif(sum(recent_day.hour_count), 0)::double precision as recent_anomaly_share
+        from {{ ref('int_maintenance__device_baseline_daily') }} as recent_day
         where
-            week.tenant_id = days.tenant_id
-            and week.device_id = days.device_id
-            and week.reading_date between days.reading_date - 6 and days.reading_date
-    ) as recent
+            recent_day.tenant_id = days.tenant_id
+            and recent_day.device_id = days.device_id
+            and recent_day.reading_date between days.reading_date - 6 and days.reading_date
+    ) as recent on true
     left join {{ ref('dim_device') }} as version
         on days.device_key = version.device_key
-    cross join lateral (
+    left join lateral (
         select max(event.occurred_date) as last_maintenance_date
         from {{ ref('fct_maintenance_event') }} as event
         where
@@ -101,7 +101,7 @@ known as (
             and event.device_id = days.device_id
             and event.occurred_date <= days.health_date
             and event.is_maintenance
-    ) as maintenance
+    ) as maintenance on true
 
 ),
 

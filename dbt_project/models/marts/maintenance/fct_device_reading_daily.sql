@@ -82,7 +82,11 @@ expected as (
         daily.device_id,
         daily.reading_date,
         round(sum(
-            extract(epoch from least(version.valid_to_at, {{ start_of_date('(daily.reading_date + 1)') }}) - greatest(version.valid_from_at, {{ start_of_date('daily.reading_date') }}))
+            extract(
+                epoch from
+                least(version.valid_to_at, {{ start_of_date('(daily.reading_date + 1)') }})
+                - greatest(version.valid_from_at, {{ start_of_date('daily.reading_date') }})
+            )
             / version.reporting_interval_s
         ) filter (where version.registry_status = 'active'))::bigint as expected_reading_count,
         {{ last_of('version.device_key', 'version.valid_from_at') }} as device_key

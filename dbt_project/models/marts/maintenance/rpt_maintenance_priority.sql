@@ -35,13 +35,15 @@ newest_health as (
     select distinct on (tenant_id, device_id) *
     from health
     where health_date > as_of_date - 30
-    order by tenant_id, device_id, health_date desc
+    order by tenant_id asc, device_id asc, health_date desc
 
 ),
 
 current_devices as (
 
-    select * from {{ ref('dim_device') }} where is_current
+    select *
+    from {{ ref('dim_device') }}
+    where is_current
 
 ),
 
@@ -62,7 +64,12 @@ predictions as (
     where
         prediction.feature_date <= newest_health.as_of_date
         and prediction.outcome_to > {{ start_of_date('newest_health.as_of_date') }}
-    order by newest_health.tenant_id, newest_health.device_id, prediction.feature_date desc, prediction.model_version desc, prediction.model_name asc
+    order by
+        newest_health.tenant_id asc,
+        newest_health.device_id asc,
+        prediction.feature_date desc,
+        prediction.model_version desc,
+        prediction.model_name asc
 
 ),
 

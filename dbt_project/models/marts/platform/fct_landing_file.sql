@@ -1,4 +1,5 @@
--- Grain: one row per file of the landing zone (address and content). Additive: every _count and size_bytes. landed = accepted + quarantined + duplicate + corrected.
+-- Grain: one row per file of the landing zone (address and content). Additive: every _count and size_bytes.
+-- landed = accepted + quarantined + duplicate + corrected.
 -- A view over the ledger: always true, nothing to build.
 {{ config(materialized='view', trace={'ops.file': {'file_id': 'file_id'}}) }}
 

@@ -1,4 +1,4 @@
--- Grain: one row per tenant, stream and day (UTC) on which files arrived. Additive: every _count. Recompute shares and the score over several days from the counts.
+-- Grain: one row per tenant, stream and day (UTC) on which files arrived. Additive: every _count. Over several days recompute shares and score from the counts.
 -- Formula of data_quality_score: doc block data_quality_score. Files that are still pending count from the moment they are landed.
 -- A view over the ledger: always true, nothing to build.
 {{ config(materialized='view', trace={'ops.file': {'stream': 'stream', 'arrived_date': date_of('arrived_at')}}) }}
@@ -7,7 +7,9 @@ with
 
 files as (
 
-    select * from {{ ref('fct_landing_file') }} where file_state <> 'pending'
+    select *
+    from {{ ref('fct_landing_file') }}
+    where file_state <> 'pending'
 
 ),
 

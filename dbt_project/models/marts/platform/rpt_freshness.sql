@@ -12,7 +12,7 @@ lineage as (
         mart,
         model,
         stream
-    from (values {{ mart_lineage() }}) as line (mart, model, stream)
+    from (values {{ mart_lineage() }}) as listed (mart, model, stream)
 
 ),
 
