@@ -4,7 +4,8 @@
 The same with `--reprocess-behavior completed` repairs marts that somebody falsified. Its own daily run is the audit of the whole landing zone.
 
 **Reads and writes.** Reads every file that arrived on day D and is not in the ledger; the daily scheduled run reads the whole zone. Writes `raw.*`,
-the ledger, and a request in `ops.touch_request` to recompute the buckets whose event time lies in D. Announces both, and `build_marts` does the building, once for many days.
+the ledger, and a request in `ops.touch_request` to recompute the buckets whose event time lies in D. Announces both, and `build_marts` does the
+building, once for many days.
 
 **Schedule and lateness.** Daily for the day that has just ended. Backfill runs need this DAG to be on: runs of a paused DAG stay queued.
 

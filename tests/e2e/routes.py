@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,4 +32,4 @@ if __name__ == "__main__":
     from airflow.api_fastapi.app import create_app
 
     for entry in sorted(set(routes(create_app()))):
-        print(json.dumps(entry))
+        sys.stdout.write(json.dumps(entry) + "\n")
