@@ -89,14 +89,18 @@ def binaries() -> Path:
             return packaged
     except PermissionError:
         pass
+    # The programs find their libraries by a path relative to themselves, so the copy keeps the layout of site-packages.
     copy = _system_folder() / "server"
-    if not (copy / "bin" / "postgres").exists():
+    package = packaged.parents[1]
+    if not copy.exists():
         scratch = Path(tempfile.mkdtemp(prefix="server.", dir=_make_system_folder()))
-        shutil.copytree(packaged.parent, scratch / "server", symlinks=True)
+        shutil.copytree(packaged.parent, scratch / package.name / packaged.parent.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, scratch / libraries.name, symlinks=True)
         scratch.chmod(0o755)
-        (scratch / "server").rename(copy)
-        scratch.rmdir()
-    return copy / "bin"
+        scratch.rename(copy)
+    return copy / packaged.relative_to(package.parent)
 
 
 def _make_system_folder() -> Path:
@@ -255,7 +259,7 @@ def kill() -> None:
 
 def purge() -> None:
     """Stops the server and removes its data for good."""
-    stop()
+    stop(immediate=True)  # no checkpoint for data that goes anyway
     link = get_settings().home / "postgres"
     if _runs_as_root():
         shutil.rmtree(_system_folder(), ignore_errors=True)
