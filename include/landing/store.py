@@ -24,7 +24,7 @@ LANDED_AT = "_landed_at"
 BATCH_ID = "_batch_id"
 FILE_ID = "_file_id"
 MAX_REFUSED_ROWS = 1000
-_WRITE_BYTES = 1 << 20
+_SLICE_ROWS = 4000
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -162,11 +162,10 @@ def _write(
 def _copy(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame) -> int:
     columns = raw_columns(contract)
     statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(_table(contract), sql.SQL(", ").join(map(sql.Identifier, columns)))
-    data = memoryview(as_csv(frame.select(columns)))
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            for start in range(0, len(data), _WRITE_BYTES):
-                copy.write(data[start : start + _WRITE_BYTES])
+            for part in frame.select(columns).iter_slices(_SLICE_ROWS):  # the server works on one slice while the next is written out
+                copy.write(as_csv(part))
                 crash_point(Step.MID_COPY)
         return cursor.rowcount
 
