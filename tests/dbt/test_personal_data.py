@@ -1,0 +1,157 @@
+"""Personal data never reaches a mart: the column lineage of the compiled SQL, from every classified field of the contracts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlglot import exp, parse_one
+from sqlglot.lineage import lineage
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import build_scope
+from sqlglot.schema import MappingSchema
+
+from include.contracts import load_contract, streams
+from include.transform.invocation import load_manifest, manifest_json, run_dbt
+from tests.conftest import Warehouse
+from tests.support.marts import build_marts
+
+pytestmark = pytest.mark.xdist_group("lineage")
+
+Columns = dict[str, dict[str, str]]
+Lineage = dict[tuple[str, str], set[tuple[str, str]]]
+# Pseudonyms that a mart may show: what they stand for has many values, so nobody guesses it from how often one occurs.
+PSEUDONYMS_SHOWN = {("core.dim_customer", f"{field}_pseudonym") for field in ("full_name", "email", "phone")}
+# Counts of rows, constants and what the project's own graph says: the only columns that no column of a source stands behind.
+MADE_OF_NOTHING = {
+    "customers.rpt_customer_value.sale_count",
+    "intermediate.int_maintenance__device_baseline_daily.baseline_day_count",
+    "intermediate.int_maintenance__device_baseline_daily.hour_count",
+    "intermediate.int_maintenance__reading_known_daily.reading_count",
+    "maintenance.fct_device_reading_daily.hour_count",
+    "maintenance.fct_device_reading_hourly.reading_count",
+    "maintenance.rpt_maintenance_priority.formula_version",
+    "platform.rpt_data_quality_daily.file_count",
+    "platform.rpt_freshness.batches_behind_count",
+    "platform.rpt_freshness.mart_name",
+    "platform.rpt_freshness.stream",
+}
+_TAKEN: Lineage = {}
+
+
+def without_laterals(query: exp.Expression) -> exp.Expression:
+    """The same query with each column of a LATERAL replaced by what it is made of: sqlglot follows a scalar subquery and stops at a LATERAL."""
+    for lateral in list(query.find_all(exp.Lateral)):
+        select, inner = lateral.find_ancestor(exp.Select), lateral.this.unnest()
+        projections = {projection.alias_or_name: projection.unalias() for projection in inner.selects}
+        for column in [column for column in select.find_all(exp.Column) if column.table == lateral.alias]:
+            scalar = inner.copy()
+            scalar.set("expressions", [projections[column.name].copy()])
+            scalar.set("order", None)
+            within = {source.alias_or_name for source in inner.find_all(exp.Table)}
+            outer = [name.copy() for name in scalar.expressions[0].find_all(exp.Column) if name.table not in within]
+            whole = exp.Anonymous(this="made_of", expressions=[exp.Subquery(this=scalar), *outer])
+            column.replace(exp.alias_(whole, column.name, quoted=True) if column.parent is select else whole)
+        lateral.find_ancestor(exp.Join).pop()
+    return query
+
+
+def columns_read(relation: str, sql: str, known: dict[str, Columns]) -> Lineage:
+    """Which columns of other relations each output column of a query is made of."""
+    schema = MappingSchema(known, dialect="postgres")
+    parsed = parse_one(sql, dialect="postgres")
+    for table in parsed.find_all(exp.Table):
+        if table.name.startswith("touched__"):
+            table.set("db", exp.to_identifier("pg_temp"))
+    query = without_laterals(qualify(parsed, dialect="postgres", schema=schema, validate_qualify_columns=False))
+    query = qualify(query, dialect="postgres", schema=schema, validate_qualify_columns=False)
+    scope = build_scope(query)
+    found: Lineage = {}
+    for name in query.named_selects:
+        leaves = set()
+        for node in lineage(name, query, schema=schema, scope=scope, dialect="postgres").walk():
+            if isinstance(node.expression, exp.Table) and not node.downstream:
+                table = node.expression
+                leaves.add((f"{table.db}.{table.name}", node.name.rpartition(".")[2].strip('"')))
+        found[(relation, name)] = leaves
+    return found
+
+
+def reached(made_of: Lineage, start: tuple[str, str]) -> set[tuple[str, str]]:
+    """Every column that is made of a column, directly or not."""
+    found: set[tuple[str, str]] = set()
+    waiting = [start]
+    while waiting:
+        current = waiting.pop()
+        for column, sources in made_of.items():
+            if current in sources and column not in found:
+                found.add(column)
+                waiting.append(column)
+    return found
+
+
+def personal_columns() -> set[tuple[str, str]]:
+    return {(f"raw.{stream}", field.name) for stream in streams() for field in load_contract(stream).fields if field.classification == "personal"}
+
+
+@pytest.fixture
+def made_of(request: pytest.FixtureRequest, tmp_path: Path) -> Lineage:
+    """Lineage of every column of every model, from SQL as dbt compiles it. Taken once: it does not depend on data."""
+    if not _TAKEN:
+        _TAKEN.update(take_lineage(request.getfixturevalue("deployed"), tmp_path))
+    return _TAKEN
+
+
+def take_lineage(deployed: Warehouse, folder: Path) -> Lineage:
+    """Builds the marts empty and walks the compiled SQL of every model."""
+    build_marts()
+    known: dict[str, Columns] = {}
+    listing = "select table_schema, table_name, column_name, data_type from information_schema.columns where table_schema not like 'pg_%'"
+    for schema, table, column, kind in deployed.rows(listing):
+        known.setdefault(schema, {}).setdefault(table, {})[column] = kind
+    # The touched buckets of a run are a temporary table, which exists only while a model runs.
+    models = [node for node in manifest_json()["nodes"].values() if node["resource_type"] == "model" and node["config"].get("bucket")]
+    known["pg_temp"] = {f"touched__{node['alias']}": {column: node["columns"][column]["data_type"] for column in node["config"]["bucket"]} for node in models}
+    result = run_dbt(["compile", "--vars", json.dumps({"build_id": "lineage", "horizon": {}})], folder, load_manifest())
+    found: Lineage = {}
+    for item in result.results:
+        if item.node.resource_type.value == "model":
+            found |= columns_read(f"{item.node.schema}.{item.node.alias}", item.node.compiled_code, known)
+    return found
+
+
+def test_no_clear_personal_field_leaves_raw(made_of: Lineage) -> None:
+    assert len(personal_columns()) == 5
+    for field in personal_columns():
+        assert reached(made_of, field) == set(), field
+
+
+def test_only_harmless_pseudonyms_reach_a_mart(made_of: Lineage) -> None:
+    shown = set()
+    for table, field in personal_columns():
+        shown |= {column for column in reached(made_of, (table, f"{field}_pseudonym")) if not column[0].startswith("staging.")}
+    assert shown == PSEUDONYMS_SHOWN
+
+
+def test_free_text_and_unclassified_fields_stay_below_the_marts(made_of: Lineage) -> None:
+    for source in [*((f"raw.{stream}", "_extra") for stream in streams()), ("raw.maintenance_log", "notes")]:
+        assert {column for column in reached(made_of, source) if not column[0].startswith("staging.")} == set(), source
+    assert reached(made_of, ("raw.customers", "_extra")) == set()
+
+
+def test_the_lineage_knows_every_column_and_where_it_comes_from(made_of: Lineage) -> None:
+    assert len({relation for relation, _ in made_of}) == 22
+    # Any other column made of nothing would be a hole in the net.
+    assert {f"{relation}.{column}" for (relation, column), sources in made_of.items() if not sources} == MADE_OF_NOTHING
+    assert ("features.feat_device_daily", "vibration_ratio_7d_to_28d") in reached(made_of, ("raw.device_telemetry", "vibration_x_mm_s"))
+    assert ("maintenance.rpt_maintenance_priority", "maintenance_priority_score") in reached(made_of, ("raw.device_registry", "maintenance_interval_days"))
+    assert ("customers.rpt_customer_value", "is_high_value") in reached(made_of, ("raw.orders", "net_usd"))
+
+
+def test_a_leak_would_be_found() -> None:
+    known = {"raw": {"customers": {"email": "text", "customer_id": "text"}}, "staging": {"stg_customers": {"customer_id": "text", "contact": "text"}}}
+    view = "with source as (select * from raw.customers) select customer_id, lower(email) as contact from source"
+    mart = "select c.customer_id, x.hint from staging.stg_customers c cross join lateral (select left(c.contact, 3) as hint) x"
+    leaky = columns_read("staging.stg_customers", view, known) | columns_read("core.dim_customer", mart, known)
+    assert reached(leaky, ("raw.customers", "email")) == {("staging.stg_customers", "contact"), ("core.dim_customer", "hint")}
