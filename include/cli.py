@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import data, demo, stack
+from include.commands import data, demo, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,8 @@ app.command()(data.land)
 app.command()(data.backfill)
 app.add_typer(data.quarantine_app, name="quarantine")
 app.command()(data.sql)
+app.command()(transform.trace)
+app.command()(transform.build)
 app.command()(stack.doctor)
 app.add_typer(data.contracts_app, name="contracts")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(stack.airflow)
@@ -39,6 +41,7 @@ EXPECTED = (
     "include.contracts.errors.DefinitionError",
     "include.landing.errors.LandingError",
     "include.transform.build.TransformFailed",
+    "include.transform.trace.TraceError",
     "include.transform.invocation.DbtError",
 )
 

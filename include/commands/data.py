@@ -64,6 +64,7 @@ def land(
     release: Annotated[str | None, typer.Option("--release", metavar="STREAM", help="Land a held stream again.")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why it is held; shown in `tidemark status`.")] = "held by hand",
     everything: Annotated[bool, typer.Option("--everything", help="Look at the whole zone, not the last 48 hours.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Also try files again that were set aside after failing three times.")] = False,
 ) -> None:
     """Land what is pending, now and without Airflow; or hold and release a stream.
 
@@ -86,6 +87,8 @@ def land(
     run = landing.land_everything if everything else landing.land_pending
     results = []
     for name in stream or streams():
+        if retry:
+            landing.retry_failed(name)
         with console.status(f"landing {name} …"):
             results.append(run(name))
     _print_results(results)

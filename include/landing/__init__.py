@@ -5,6 +5,7 @@ from __future__ import annotations
 from include.landing.check import check_landing
 from include.landing.errors import LandingBusy, LandingCheckFailed, LandingError, LandingUnbalanced, ZoneError
 from include.landing.load import LandingResult, Progress, hold, land_everything, land_pending, release, retry_failed
+from include.landing.originals import read_original
 from include.landing.zone import Zone, ZoneFile
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "hold",
     "land_everything",
     "land_pending",
+    "read_original",
     "release",
     "retry_failed",
 ]

@@ -75,7 +75,7 @@ def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK
     for source in sources:
         with source.stream:
             if source.file_format == "ndjson":
-                for numbered in _ndjson_blocks(source):
+                for numbered in ndjson_blocks(source):
                     for number, line in numbered:
                         waiting.lines.append(line)
                         waiting.numbers.append(number)
@@ -99,7 +99,8 @@ def plain_bytes(source: Source) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(fileobj=source.stream, mode="rb")) if source.compression == "gzip" else source.stream
 
 
-def _ndjson_blocks(source: Source) -> Iterator[list[tuple[int, bytes]]]:
+def ndjson_blocks(source: Source) -> Iterator[list[tuple[int, bytes]]]:
+    """Lines of an NDJSON file with their numbers, some at a time; lines of blanks only are left out."""
     plain, rest, number, is_start = plain_bytes(source), b"", 1, True
     while True:
         block = _read(plain, source)

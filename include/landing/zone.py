@@ -137,6 +137,13 @@ class Zone:
                 found.append(file)
         return sorted(found, key=lambda file: (file.arrived_at, file.address))
 
+    def find(self, address: str) -> ZoneFile | None:
+        """The file at an address, or None where there is none."""
+        try:
+            return self._describe(address, self._info(address))
+        except FileNotFoundError:
+            return None
+
     def open(self, file: ZoneFile) -> BinaryIO:
         """Opens the stored bytes (still compressed) for reading."""
         return cast(BinaryIO, self._fs.open(self._full(file.address), "rb"))

@@ -196,7 +196,7 @@ def _rows_behind(connection: psycopg.Connection, node: Node, lower: Node, mappin
         source = f"{below} as input_row cross join lateral (select * from ({select}) as inner_mapped) as mapped"
         on = " and ".join(f"mapped.{column} = wanted.{column}" for column in matched)
     else:
-        matched = list(dict.fromkeys([*(node["config"].get("bucket") or [column for column in ("tenant_id",) if column in lower["columns"]]), *mapping]))
+        matched = list(dict.fromkeys([*(node["config"].get("bucket") or [column for column in ("tenant_id",) if column in lower["columns"] and column in node["columns"]]), *mapping]))
         expressions = "".join(f", ({mapping[column]}) as traced__{column}" for column in mapping)
         source = f"(select candidate.*{expressions} from {below} as candidate) as input_row"  # noqa: S608  names and expressions of the project
         on = " and ".join(f"input_row.{f'traced__{column}' if column in mapping else column} = wanted.{column}" for column in matched)

@@ -1,0 +1,40 @@
+"""The way back: the bytes of one row as they stood in its file of the zone."""
+
+from __future__ import annotations
+
+from include.landing.errors import LandingError
+from include.landing.readers import Source, csv_rows, ndjson_blocks, parquet_tables
+from include.landing.zone import Zone
+from include.settings import get_settings
+
+
+def read_original(address: str, row_number: int) -> bytes:
+    """The bytes of a row.
+
+    Args:
+        address: Of its file in the zone.
+        row_number: 1-based, as `raw.<stream>._row_number` and the quarantine have it.
+
+    Raises:
+        LandingError: If the file is not in the zone any more, or has no such row.
+    """
+    zone = Zone(get_settings().zone_url)
+    file = zone.find(address)
+    if file is None:
+        raise LandingError(f"{address} is not in the zone {zone.url} any more")
+    with zone.open(file) as stream:
+        source = Source(0, stream, file.file_format, file.compression)
+        if file.file_format == "ndjson":
+            for block in ndjson_blocks(source):
+                for number, line in block:
+                    if number == row_number:
+                        return line
+        elif file.file_format == "csv":
+            for rows in csv_rows(source):
+                if row_number in rows.numbers:
+                    return rows.originals[rows.numbers.index(row_number)]
+        else:
+            for first, originals, _ in parquet_tables(source):
+                if first <= row_number < first + len(originals):
+                    return originals[row_number - first]
+    raise LandingError(f"{address} has no row {row_number}")
