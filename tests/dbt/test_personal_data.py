@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlglot import exp, parse_one
@@ -40,7 +41,7 @@ MADE_OF_NOTHING = {
 _TAKEN: Lineage = {}
 
 
-def without_laterals(query: exp.Expression) -> exp.Expression:
+def without_laterals(query: Any) -> Any:
     """The same query with each column of a LATERAL replaced by what it is made of: sqlglot follows a scalar subquery and stops at a LATERAL."""
     for lateral in list(query.find_all(exp.Lateral)):
         select, inner = lateral.find_ancestor(exp.Select), lateral.this.unnest()
@@ -59,12 +60,12 @@ def without_laterals(query: exp.Expression) -> exp.Expression:
 
 def columns_read(relation: str, sql: str, known: dict[str, Columns]) -> Lineage:
     """Which columns of other relations each output column of a query is made of."""
-    schema = MappingSchema(known, dialect="postgres")
+    schema = MappingSchema(dict(known), dialect="postgres")
     parsed = parse_one(sql, dialect="postgres")
     for table in parsed.find_all(exp.Table):
         if table.name.startswith("touched__"):
             table.set("db", exp.to_identifier("pg_temp"))
-    query = without_laterals(qualify(parsed, dialect="postgres", schema=schema, validate_qualify_columns=False))
+    query: Any = without_laterals(qualify(parsed, dialect="postgres", schema=schema, validate_qualify_columns=False))
     query = qualify(query, dialect="postgres", schema=schema, validate_qualify_columns=False)
     scope = build_scope(query)
     found: Lineage = {}
