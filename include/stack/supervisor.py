@@ -24,6 +24,7 @@ from include.stack.errors import StackError
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
+ORPHAN_GRACE_S = 3.0
 MAX_SOCKET_PATH = 100  # the kernel allows 107 bytes
 
 
@@ -205,6 +206,7 @@ def stop() -> int:
             _proxy().shutdown()
     mark = str(get_settings().home.resolve())
     _wait(lambda: not is_running() and not _supervisor_lives(), STOP_TIMEOUT_S)
+    _wait(lambda: not marked_processes(mark), ORPHAN_GRACE_S)  # helpers of multiprocessing end a moment after their parents
     killed = 0
     while left := marked_processes(mark):  # again, because a dying process may have started one more
         killed += end_processes(left)
