@@ -6,8 +6,6 @@ valid Airflow login before any of them: people are sent to the login page and co
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from airflow.plugins_manager import AirflowPlugin
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -85,4 +83,4 @@ class PluginGuardPlugin(AirflowPlugin):
     """Registers the guard."""
 
     name = "tidemark_plugin_guard"
-    fastapi_root_middlewares: ClassVar[list[dict[str, Any]]] = [{"middleware": PluginGuard, "args": [], "kwargs": {}, "name": "plugin guard"}]
+    fastapi_root_middlewares = [{"middleware": PluginGuard, "args": [], "kwargs": {}, "name": "plugin guard"}]  # noqa: RUF012  the base class declares it as it is
