@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from include.settings import REPOSITORY, get_settings
+from include.settings import REPOSITORY, get_settings, read_secrets
 from include.warehouse import Role, bootstrap, connect, migrate, server
 from include.warehouse.bootstrap import connect_as_superuser
 
 TEMPLATE = "tidemark_template"
 DEPLOYED_TEMPLATE = "tidemark_deployed"
+BUILT_TEMPLATE = "tidemark_built"
 # Tests of one process run one after another, so one name serves all; dbt's parsed project is valid for one database name only.
 TEST_DATABASE = "tidemark_test"
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -63,7 +65,7 @@ def cluster() -> Iterator[Cluster]:
         server.start()
         # From here on the warehouse is named by its URL, as on a server installation; the superuser comes from a secret.
         with get_settings().secrets_path.open("a", encoding="utf-8") as file:
-            password = [line for line in get_settings().secrets_path.read_text().splitlines() if line.startswith("POSTGRES_PASSWORD=")][0].partition("=")[2]
+            password = read_secrets(get_settings().secrets_path)["POSTGRES_PASSWORD"]
             file.write(f"WAREHOUSE_ADMIN_URL=postgresql://postgres:{password}@127.0.0.1:{port}/postgres\n")
         set_environment(patch, TIDEMARK_WAREHOUSE_URL=f"postgresql://127.0.0.1:{port}/{TEMPLATE}")
         bootstrap()
@@ -129,6 +131,12 @@ def warehouse(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield from _fresh_warehouse(cluster, TEMPLATE, tmp_path / "zone", monkeypatch)
 
 
+def _keep_as_template(name: str) -> None:
+    with connect_as_superuser() as connection:
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (TEST_DATABASE,))
+        connection.execute(sql.SQL("alter database {} rename to {}").format(sql.Identifier(TEST_DATABASE), sql.Identifier(name)))
+
+
 @pytest.fixture(scope="session")
 def deployed_template(cluster: Cluster) -> str:
     """Name of a database that has the project's views and is never written to."""
@@ -140,9 +148,7 @@ def deployed_template(cluster: Cluster) -> str:
         set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE))
         deploy()
     get_settings.cache_clear()
-    with connect_as_superuser() as connection:
-        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (TEST_DATABASE,))
-        connection.execute(sql.SQL("alter database {} rename to {}").format(sql.Identifier(TEST_DATABASE), sql.Identifier(DEPLOYED_TEMPLATE)))
+    _keep_as_template(DEPLOYED_TEMPLATE)
     return DEPLOYED_TEMPLATE
 
 
@@ -150,6 +156,34 @@ def deployed_template(cluster: Cluster) -> str:
 def deployed(cluster: Cluster, deployed_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     """Like `warehouse`, with the dbt project's views in place and its manifest parsed: ready to build marts."""
     yield from _fresh_warehouse(cluster, deployed_template, tmp_path / "zone", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def built_zone(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zone of the twenty files of tests/support/scenario.py; they are landed and built in database `tidemark_built`, which is never written to."""
+    from tests.support.marts import build_marts
+    from tests.support.scenario import land_in_order
+
+    zone = tmp_path_factory.mktemp("built") / "zone"
+    zone.mkdir()
+    drop_database(TEST_DATABASE)
+    clone_database(deployed_template, TEST_DATABASE)
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=zone.as_uri())
+        land_in_order()
+        build_marts()
+    get_settings.cache_clear()
+    _keep_as_template(BUILT_TEMPLATE)
+    return zone
+
+
+@pytest.fixture
+def built(cluster: Cluster, built_zone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    """Like `deployed`, with the twenty files of the scenario landed in order of arrival and every mart built."""
+    zone = tmp_path / "zone"
+    for warehouse in _fresh_warehouse(cluster, BUILT_TEMPLATE, zone, monkeypatch):
+        shutil.copytree(built_zone, zone, dirs_exist_ok=True)
+        yield warehouse
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+from psycopg import sql
 
 from include.contracts import load_contract
 from include.contracts.model import Contract
@@ -24,6 +25,7 @@ from include.warehouse import Role, connect
 LOOK_BACK = timedelta(hours=48)
 BATCH_BYTES = 64 << 20
 BATCH_FILES = 2000
+ANALYZE_AFTER = 50_000
 PSEUDONYM_KEY = "TIDEMARK_PSEUDONYM_KEY"
 
 log = logging.getLogger(__name__)
@@ -165,7 +167,7 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
             return LandingResult(stream, is_held=True)
         pending, known = _pending(connection, zone.list(stream, arrived_from, arrived_before))
         crash_point(Step.AFTER_LISTING)
-        done = 0
+        done, analyzed_at = 0, 0
         for files in _batches(pending):
             arrivals = _arrivals(connection, zone, files, known)
             crash_point(Step.AFTER_READ)
@@ -174,6 +176,10 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
             except Held:
                 return LandingResult(**{**vars(result), "is_held": True})
             done += len(files)
+            if result.accepted - analyzed_at >= ANALYZE_AFTER:
+                # Autovacuum comes a minute later, and a build that starts now would plan for an empty table.
+                connection.execute(sql.SQL("analyze {}").format(sql.Identifier("raw", stream)))
+                analyzed_at = result.accepted
             if progress:
                 progress(Progress(stream, done, len(pending), result.landed))
     return result

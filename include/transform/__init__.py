@@ -1,6 +1,6 @@
 """The call of dbt and the state of incremental models."""
 
-from include.transform.build import Build, BuildResult, TransformFailed, build, fix_horizon, request_touch
+from include.transform.build import Build, BuildResult, TransformFailed, build, fix_horizon, request_touch, test_everything
 from include.transform.deploy import deploy, docs_folder, generate_docs
 from include.transform.invocation import DbtError, load_manifest, manifest_folder
 
@@ -17,4 +17,5 @@ __all__ = [
     "load_manifest",
     "manifest_folder",
     "request_touch",
+    "test_everything",
 ]

@@ -134,6 +134,19 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
     return BuildResult(nodes)
 
 
+def test_everything(of: Build) -> BuildResult:
+    """Runs every data test over whole tables, as every night: what the micro-batch path looks at in touched buckets only, and what it leaves out.
+
+    Raises:
+        TransformFailed: If a test of severity error failed.
+    """
+    with stored_rows_hold_still():
+        nodes = invoke(["test", "--exclude-resource-type", "unit_test", "--vars", json.dumps({**of.as_vars(), "full_tests": True})], purpose=of.build_id)
+    record_results(of.build_id, nodes)
+    raise_for_failures(nodes)
+    return BuildResult(nodes)
+
+
 def raise_for_failures(nodes: tuple[NodeResult, ...]) -> None:
     """Raises TransformFailed when a node failed; a skipped one is named behind what made it skip."""
     failed = [node for node in nodes if node.status in {"error", "fail", "runtime error"}]

@@ -87,6 +87,11 @@ def _paths(folder: Path) -> list[str]:
 def run_dbt(arguments: list[str], folder: Path, manifest: Manifest | None) -> Any:  # noqa: ANN401  dbt's result type depends on the command
     from dbt.cli.main import dbtRunner
 
+    """Runs dbt in this process and returns its result object.
+
+    Raises:
+        DbtError: If dbt could not run at all.
+    """
     quiet = ["--quiet", "--no-use-colors", "--log-level-file", "info"]
     with _environment():
         outcome = dbtRunner(manifest=manifest).invoke([*quiet, *arguments, *_paths(folder)])
@@ -112,7 +117,7 @@ def load_manifest() -> Manifest:
     stored = folder / "manifest.msgpack"
     if stored.exists():
         with _environment():
-            return Manifest.from_msgpack(stored.read_bytes())  # type: ignore[attr-defined,no-any-return]
+            return Manifest.from_msgpack(stored.read_bytes())
     scratch = dbt_home() / "runs" / f"parse-{uuid.uuid4().hex[:12]}"
     scratch.mkdir(parents=True)
     try:
@@ -126,7 +131,7 @@ def load_manifest() -> Manifest:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     with _environment():
-        return Manifest.from_msgpack(stored.read_bytes())  # type: ignore[attr-defined,no-any-return]
+        return Manifest.from_msgpack(stored.read_bytes())
 
 
 def invoke(arguments: list[str], *, purpose: str) -> tuple[NodeResult, ...]:

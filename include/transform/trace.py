@@ -104,7 +104,7 @@ def find_row(connection: psycopg.Connection, node: Node, key: Mapping[str, str])
     if unknown := [name for name in asked if name not in columns]:
         raise TraceError(f"{relation} has no column {', '.join(unknown)}; it has {', '.join(columns)}")
     where = sql.SQL(" and ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in asked) if asked else sql.SQL("true")
-    statement = sql.SQL("select * from {} where {} limit 2").format(sql.SQL(relation), where)  # type: ignore[arg-type]
+    statement = sql.SQL("select * from {} where {} limit 2").format(sql.SQL(relation), where)
     try:
         rows = connection.cursor(row_factory=dict_row).execute(statement, list(asked.values())).fetchall()
     except psycopg.DataError as error:
@@ -196,16 +196,20 @@ def _rows_behind(connection: psycopg.Connection, node: Node, lower: Node, mappin
         source = f"{below} as input_row cross join lateral (select * from ({select}) as inner_mapped) as mapped"
         on = " and ".join(f"mapped.{column} = wanted.{column}" for column in matched)
     else:
-        matched = list(dict.fromkeys([*(node["config"].get("bucket") or [column for column in ("tenant_id",) if column in lower["columns"] and column in node["columns"]]), *mapping]))
+        matched = list(
+            dict.fromkeys(
+                [*(node["config"].get("bucket") or [column for column in ("tenant_id",) if column in lower["columns"] and column in node["columns"]]), *mapping]
+            )
+        )
         expressions = "".join(f", ({mapping[column]}) as traced__{column}" for column in mapping)
         source = f"(select candidate.*{expressions} from {below} as candidate) as input_row"  # noqa: S608  names and expressions of the project
         on = " and ".join(f"input_row.{f'traced__{column}' if column in mapping else column} = wanted.{column}" for column in matched)
     wanted = [{column: row[column] for column in matched} for row in rows]
-    query = (
-        f"select distinct on (to_jsonb(input_row)) input_row.* from {source} "  # noqa: S608
+    query = (  # only names and expressions of the project; values are parameters
+        f"select distinct on (to_jsonb(input_row)) input_row.* from {source} "
         f"inner join (select distinct {', '.join(matched)} from jsonb_populate_recordset(null::{this}, %s::jsonb)) as wanted on {on}"
     )
-    cursor = connection.cursor(row_factory=dict_row).execute(query, [json.dumps(wanted)])  # type: ignore[call-overload]
+    cursor = connection.cursor(row_factory=dict_row).execute(query, [json.dumps(wanted)])
     made: list[dict[str, Any]] = json.loads(json.dumps(cursor.fetchall(), default=_as_text))
     return made
 
@@ -226,13 +230,16 @@ def _changing_columns(lower: Node) -> list[str]:
 
 def _raw_rows(stream: str, rows: list[dict[str, Any]]) -> list[RawRow]:
     return [
-        RawRow(stream, row["event_id"], row["event_at"], int(row["_batch_id"]), int(row["_file_id"]), int(row["_row_number"]), "", row["_arrived_at"]) for row in rows
+        RawRow(stream, row["event_id"], row["event_at"], int(row["_batch_id"]), int(row["_file_id"]), int(row["_row_number"]), "", row["_arrived_at"])
+        for row in rows
     ]
 
 
 def _name_files(connection: psycopg.Connection, found: Trace) -> None:
     """Names the file of every raw row and drops rows that were reached in two ways."""
-    addresses = dict(connection.execute("select file_id, address from ops.file where file_id = any(%s)", ([row.file_id for row in found.raw],)).fetchall())
+    addresses: dict[int, str] = dict(
+        connection.execute("select file_id, address from ops.file where file_id = any(%s)", ([row.file_id for row in found.raw],)).fetchall()
+    )
     unique = {(row.stream, row.event_id): row for row in found.raw}
     ordered = sorted(unique.values(), key=lambda row: (row.stream, row.event_at, row.event_id))
     found.raw = [RawRow(**{**row.__dict__, "address": addresses[row.file_id]}) for row in ordered]

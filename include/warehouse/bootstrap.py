@@ -25,7 +25,9 @@ def connect_as_superuser(database: str = "postgres") -> psycopg.Connection:
     host, port, _ = settings.warehouse_address
     try:
         if settings.is_embedded:
-            return psycopg.connect(host=host, port=port, user="postgres", password=secret(SUPERUSER_SECRET), dbname=database, autocommit=True, connect_timeout=10)
+            return psycopg.connect(
+                host=host, port=port, user="postgres", password=secret(SUPERUSER_SECRET), dbname=database, autocommit=True, connect_timeout=10
+            )
         return psycopg.connect(secret(ADMIN_URL_SECRET), dbname=database, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"

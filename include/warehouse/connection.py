@@ -57,7 +57,9 @@ def connect(role: Role, *, database: str | None = None, autocommit: bool = False
         )
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        raise WarehouseUnavailable(f"cannot reach the warehouse at {host}:{port} as {role.value}: {reason}. Run `tidemark up`, then `tidemark doctor`.") from error
+        raise WarehouseUnavailable(
+            f"cannot reach the warehouse at {host}:{port} as {role.value}: {reason}. Run `tidemark up`, then `tidemark doctor`."
+        ) from error
 
 
 def libpq_url(role: Role, *, database: str | None = None) -> str:

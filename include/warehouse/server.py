@@ -174,7 +174,17 @@ def _initialise() -> None:
         if _runs_as_root():
             shutil.chown(password.name, SYSTEM_USER)
         done = subprocess.run(
-            [programs / "initdb", "-D", directory, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={password.name}", "--encoding=UTF8", "--locale=C.UTF-8"],
+            [
+                programs / "initdb",
+                "-D",
+                directory,
+                "-U",
+                "postgres",
+                "--auth=scram-sha-256",
+                f"--pwfile={password.name}",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+            ],
             capture_output=True,
             text=True,
             **_as_server_user(),
@@ -241,7 +251,9 @@ def stop(*, immediate: bool = False) -> None:
     if not is_running():
         return
     mode = "immediate" if immediate else "fast"
-    done = subprocess.run([binaries() / "pg_ctl", "-D", data_directory(), "-m", mode, "-w", "-t", "60", "stop"], capture_output=True, text=True, **_as_server_user())
+    done = subprocess.run(
+        [binaries() / "pg_ctl", "-D", data_directory(), "-m", mode, "-w", "-t", "60", "stop"], capture_output=True, text=True, **_as_server_user()
+    )
     if done.returncode != 0 and is_running():
         raise ServerError(f"PostgreSQL did not stop: {done.stderr.strip()}")
 

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 
 from include.settings import get_settings
-from tests.conftest import TEST_DATABASE, Cluster, Warehouse, clone_database, drop_database, set_environment
+from tests.conftest import TEST_DATABASE, Cluster, Warehouse, clone_database, drop_database
 from tests.support.marts import Snapshot, build_marts, differences, snapshot
-from tests.support.payloads import put
-from tests.support.scenario import files, land, land_stream
+from tests.support.scenario import files, land
 
-@pytest.fixture(scope="session")
-def on_time(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+
+@pytest.fixture
+def on_time(built: Warehouse) -> Snapshot:
     """The tables when every file landed in order of arrival before the only build."""
-    drop_database(TEST_DATABASE)
-    clone_database(deployed_template, TEST_DATABASE)
-    with pytest.MonkeyPatch.context() as patch:
-        set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=tmp_path_factory.mktemp("zone").as_uri())
-        for file in files():
-            put(file.stream, file.payloads, arrived_at=file.arrived_at, tenant=file.tenant)
-        for stream in sorted({file.stream for file in files()}):
-            land_stream(stream)
-        build_marts()
-        tables = snapshot()
-    get_settings.cache_clear()
-    return tables
+    return snapshot()
 
 
 def test_the_reference_holds_something(on_time: Snapshot) -> None:
@@ -36,7 +26,10 @@ def test_the_reference_holds_something(on_time: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_twenty_files_in_any_order_give_the_same_marts(seed: int, on_time: Snapshot, deployed: Warehouse) -> None:
+def test_twenty_files_in_any_order_give_the_same_marts(seed: int, on_time: Snapshot, cluster: Cluster, deployed_template: str) -> None:
+    drop_database(TEST_DATABASE)
+    clone_database(deployed_template, TEST_DATABASE)
+    shutil.rmtree(get_settings().zone_url.removeprefix("file://"))
     dice = random.Random(seed)
     arrivals = files()
     dice.shuffle(arrivals)

@@ -11,21 +11,8 @@ from include.transform.invocation import load_manifest
 from include.transform.trace import TraceError, trace
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
-from tests.support.marts import build_marts
-from tests.support.payloads import put
-from tests.support.scenario import files, land_stream
 
 MART_SCHEMAS = {"core", "maintenance", "customers", "platform", "features"}
-
-
-@pytest.fixture
-def built(deployed: Warehouse) -> Warehouse:
-    for file in files():
-        put(file.stream, file.payloads, arrived_at=file.arrived_at, tenant=file.tenant)
-    for stream in sorted({file.stream for file in files()}):
-        land_stream(stream)
-    build_marts()
-    return deployed
 
 
 def marts() -> dict[str, tuple[list[str], dict]]:

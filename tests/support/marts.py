@@ -28,12 +28,13 @@ def snapshot(names: list[str] | None = None) -> Snapshot:
             columns = tuple(
                 row[0]
                 for row in connection.execute(
-                    "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped and left(attname, 1) <> '_' order by attname",
+                    "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped "
+                    "and left(attname, 1) <> '_' order by attname",
                     (name,),
                 )
             )
             listed = ", ".join(f'"{column}"' for column in columns)
-            found[name] = columns, connection.execute(f"select {listed} from {name} order by {listed}").fetchall()  # noqa: S608
+            found[name] = columns, connection.execute(f"select {listed} from {name} order by {listed}").fetchall()
     return found
 
 

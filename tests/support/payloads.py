@@ -45,7 +45,9 @@ def telemetry(device: str, when: datetime, *, temperature: float = 60.0, vibrati
     }
 
 
-def registry(device: str, valid_from: datetime, *, facility: str = "factory_01", interval_s: int = 1800, updated_at: datetime | None = None, **more: Any) -> Payload:
+def registry(
+    device: str, valid_from: datetime, *, facility: str = "factory_01", interval_s: int = 1800, updated_at: datetime | None = None, **more: Any
+) -> Payload:
     """A version of a device's registry entry."""
     return {
         "deviceId": device,
@@ -81,7 +83,9 @@ def maintenance(log: str, device: str, when: datetime, *, kind: str = "failure",
     }
 
 
-def order(number: str, customer: str, when: datetime, *, gross: float = 100.0, status: str = "paid", updated_at: datetime | None = None, **more: Any) -> Payload:
+def order(
+    number: str, customer: str, when: datetime, *, gross: float = 100.0, status: str = "paid", updated_at: datetime | None = None, **more: Any
+) -> Payload:
     """A state of an order."""
     return {
         "orderId": number,

@@ -48,20 +48,54 @@ def files() -> list[File]:
                 ),
             ),
             File("device_telemetry", at(5, 1), _readings("m1", 2, 180, firmwareNote="unknown field"), tenant="acme"),
-            File("device_telemetry", at(5, 3), (telemetry("m2", at(0, 23, 59)), telemetry("m2", at(1, 0, 0, ), temperature=61.5))),
+            File(
+                "device_telemetry",
+                at(5, 3),
+                (
+                    telemetry("m2", at(0, 23, 59)),
+                    telemetry(
+                        "m2",
+                        at(
+                            1,
+                            0,
+                            0,
+                        ),
+                        temperature=61.5,
+                    ),
+                ),
+            ),
             # Registry: two versions, one inserted between them later, one replaced by a newer statement about the same period; another tenant.
             File("device_registry", at(0, 1), tuple(registry(machine, DAY_0 - timedelta(days=30)) for machine in ("m1", "m2", "m3", "m4"))),
             File("device_registry", at(3, 1), (registry("m1", at(3), facility="factory_02", interval_s=900),)),
-            File("device_registry", at(4, 8), (registry("m1", at(1, 12), facility="factory_03", interval_s=3600), registry("m2", DAY_0 - timedelta(days=30), updated_at=at(4), facility="factory_04"))),
+            File(
+                "device_registry",
+                at(4, 8),
+                (
+                    registry("m1", at(1, 12), facility="factory_03", interval_s=3600),
+                    registry("m2", DAY_0 - timedelta(days=30), updated_at=at(4), facility="factory_04"),
+                ),
+            ),
             File("device_registry", at(4, 9), (registry("m1", DAY_0 - timedelta(days=10), facility="acme_works"),), tenant="acme"),
             # Maintenance: a failure whose time is corrected to another day, a service, a repair that arrives days late.
             File("maintenance_log", at(1, 3), (maintenance("w1", "m1", at(1, 2)), maintenance("w2", "m2", at(0, 20), kind="service"))),
             File("maintenance_log", at(4, 2), (maintenance("w1", "m1", at(0, 22), updated_at=at(4, 1)), maintenance("w3", "m3", at(1, 5), kind="repair"))),
             # Shop: an order with three states of which the newest may arrive first, one moved to another day, and its customers.
             File("orders", at(1, 4), (order("o1", "c1", at(1)), order("o2", "c2", at(1, 2), gross=250.0), order("o3", "c1", at(1, 3)))),
-            File("orders", at(3, 4), (order("o1", "c1", at(1), status="delivered", updated_at=at(3)), order("o3", "c1", at(2, 3), updated_at=at(3, 1), gross=40.0), order("o1", "c1", at(1)))),
+            File(
+                "orders",
+                at(3, 4),
+                (
+                    order("o1", "c1", at(1), status="delivered", updated_at=at(3)),
+                    order("o3", "c1", at(2, 3), updated_at=at(3, 1), gross=40.0),
+                    order("o1", "c1", at(1)),
+                ),
+            ),
             File("customers", at(0, 5), (customer("c1", at(0)), customer("c2", at(0)), customer("c1", at(0)))),
-            File("customers", at(4, 5), (customer("c1", at(4), country="FR"), customer("c2", at(2), country="AT"), {**customer("c3", at(4)), "updatedAt": iso(at(4))})),
+            File(
+                "customers",
+                at(4, 5),
+                (customer("c1", at(4), country="FR"), customer("c2", at(2), country="AT"), {**customer("c3", at(4)), "updatedAt": iso(at(4))}),
+            ),
         ],
         key=lambda file: file.arrived_at,
     )
@@ -76,3 +110,11 @@ def land(file: File) -> None:
 def land_stream(stream: str) -> None:
     """Lands every file of the scenario's time that the ledger does not know."""
     land_pending(stream, arrived_from=DAY_0 - timedelta(days=1), arrived_before=DAY_0 + timedelta(days=30))
+
+
+def land_in_order() -> None:
+    """Lands the whole scenario as if every file had been there on time: one load a stream."""
+    for file in files():
+        put(file.stream, file.payloads, arrived_at=file.arrived_at, tenant=file.tenant)
+    for stream in sorted({file.stream for file in files()}):
+        land_stream(stream)

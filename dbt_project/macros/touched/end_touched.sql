@@ -20,6 +20,14 @@
     select '{{ key }}', input, position, checksum, '{{ build_id }}' from touched_state__{{ this.identifier }}
     on conflict (model, input) do update
     set position = excluded.position, checksum = excluded.checksum, build_id = excluded.build_id, built_at = clock_timestamp();
+    do $analyze$
+    begin
+        -- A table that was filled whole has no statistics yet, and the next model of this build joins it.
+        if exists (select 1 from touched_state__{{ this.identifier }} where is_rebuild) then
+            analyze {{ this }};
+        end if;
+    end
+    $analyze$;
     drop table {{ touched_name() }}, touched_state__{{ this.identifier }};
     {%- endif -%}
 {%- endmacro %}

@@ -7,12 +7,27 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-MART_SCHEMAS = "staging, intermediate, features, core, maintenance, energy, quality, pricing, audience, transit, customers, executive, platform".split(", ")
+MART_SCHEMAS = [
+    "staging",
+    "intermediate",
+    "features",
+    "core",
+    "maintenance",
+    "energy",
+    "quality",
+    "pricing",
+    "audience",
+    "transit",
+    "customers",
+    "executive",
+    "platform",
+]
 
 SCHEMAS = """
 create schema raw;
 create schema predictions;
 grant usage on schema raw to tidemark_loader, tidemark_transformer;
+alter default privileges in schema raw grant maintain on tables to tidemark_loader;
 grant usage on schema ops to tidemark_loader, tidemark_transformer, tidemark_ml, tidemark_analyst, tidemark_api;
 grant usage on schema predictions to tidemark_transformer, tidemark_ml, tidemark_analyst, tidemark_api;
 """
