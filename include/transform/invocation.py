@@ -85,13 +85,13 @@ def _paths(folder: Path) -> list[str]:
 
 
 def run_dbt(arguments: list[str], folder: Path, manifest: Manifest | None) -> Any:  # noqa: ANN401  dbt's result type depends on the command
-    from dbt.cli.main import dbtRunner
-
     """Runs dbt in this process and returns its result object.
 
     Raises:
         DbtError: If dbt could not run at all.
     """
+    from dbt.cli.main import dbtRunner
+
     quiet = ["--quiet", "--no-use-colors", "--log-level-file", "info"]
     with _environment():
         outcome = dbtRunner(manifest=manifest).invoke([*quiet, *arguments, *_paths(folder)])

@@ -202,7 +202,7 @@ def _rows_behind(connection: psycopg.Connection, node: Node, lower: Node, mappin
             )
         )
         expressions = "".join(f", ({mapping[column]}) as traced__{column}" for column in mapping)
-        source = f"(select candidate.*{expressions} from {below} as candidate) as input_row"  # noqa: S608  names and expressions of the project
+        source = f"(select candidate.*{expressions} from {below} as candidate) as input_row"
         on = " and ".join(f"input_row.{f'traced__{column}' if column in mapping else column} = wanted.{column}" for column in matched)
     wanted = [{column: row[column] for column in matched} for row in rows]
     query = (  # only names and expressions of the project; values are parameters

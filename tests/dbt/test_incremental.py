@@ -134,7 +134,8 @@ def test_a_backfill_repairs_falsified_deleted_and_invented_rows(built: Warehouse
         built.execute(f"delete from maintenance.fct_device_reading_daily where reading_date = '{day}' and device_id = 'm1'")
         built.execute(f"update customers.fct_order set net_usd = 1 where ordered_at::date = '{day}'")
         built.execute(
-            "insert into customers.fct_order select (jsonb_populate_record(o, jsonb_build_object('order_id', 'invented-' || order_id))).* from customers.fct_order o "
+            "insert into customers.fct_order select (jsonb_populate_record(o, jsonb_build_object('order_id', 'invented-' || order_id))).* "
+            "from customers.fct_order o "
             f"where ordered_at::date = '{day}'"
         )
     assert len(differences(before, snapshot())) == 3
