@@ -1,6 +1,6 @@
 """The call of dbt and the state of incremental models."""
 
-from include.transform.build import Build, BuildResult, TransformFailed, build, fix_horizon, request_touch, test_everything
+from include.transform.build import Build, BuildResult, TransformFailed, build, check_everything, fix_horizon, request_touch
 from include.transform.deploy import deploy, docs_folder, generate_docs
 from include.transform.invocation import DbtError, load_manifest, manifest_folder
 
@@ -10,6 +10,7 @@ __all__ = [
     "DbtError",
     "TransformFailed",
     "build",
+    "check_everything",
     "deploy",
     "docs_folder",
     "fix_horizon",
@@ -17,5 +18,4 @@ __all__ = [
     "load_manifest",
     "manifest_folder",
     "request_touch",
-    "test_everything",
 ]

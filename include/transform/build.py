@@ -134,7 +134,7 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
     return BuildResult(nodes)
 
 
-def test_everything(of: Build) -> BuildResult:
+def check_everything(of: Build) -> BuildResult:
     """Runs every data test over whole tables, as every night: what the micro-batch path looks at in touched buckets only, and what it leaves out.
 
     Raises:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ import httpx
 import psutil
 import pytest
 
-from include.settings import REPOSITORY, read_secrets
-from tests.conftest import free_port
+from include.settings import REPOSITORY, get_settings, read_secrets
+from include.stack.airflow_env import STACK_MARK, process_environment
+from include.stack.rest import AirflowApi
+from include.warehouse import Role, connect
+from tests.conftest import free_port, set_environment
+from tests.support.marts import differences, snapshot
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
 
@@ -236,6 +241,86 @@ def test_the_ports_of_a_running_stack_are_refused_to_another(stack: Stack, tmp_p
     assert "is taken by another program" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def warehouse_of_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets this process look into the stack's warehouse."""
+    set_environment(monkeypatch, **{name: value for name, value in stack.environment.items() if name.startswith("TIDEMARK_")})
+    yield
+    monkeypatch.undo()
+    get_settings.cache_clear()
+
+
+def run_dag(stack: Stack, dag_id: str, conf: dict[str, str]) -> None:
+    """Runs a DAG by `dag.test()`."""
+    environment = {name: value for name, value in process_environment().items() if name != STACK_MARK} | {"AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    script = REPOSITORY / "tests/e2e/dag_run.py"
+    done = subprocess.run([sys.executable, script, dag_id, json.dumps(conf)], env=environment, cwd=REPOSITORY, capture_output=True, text=True)
+    assert "state=success" in done.stdout, f"{dag_id}: {done.stdout[-1500:]}{done.stderr[-1500:]}"
+
+
+@pytest.mark.usefixtures("warehouse_of_stack")
+def test_landing_and_build_dags_run(stack: Stack) -> None:
+    """Through `dag.test()`: what simulated sources wrote lands as they say it must, and every mart of it is built."""
+    stack.tidemark("simulate", "history", "--days", "5")
+    history = {"arrived_from": "2020-01-01T00:00:00Z"}
+    run_dag(stack, "land_device_streams", history)
+    run_dag(stack, "land_commerce_streams", history)
+    run_dag(stack, "build_marts", {})
+    expected = json.loads((stack.home / "truth" / "expected.json").read_text())
+    with connect(Role.LOADER) as connection:
+        landed = connection.execute(
+            "select stream, sum(landed), sum(accepted), sum(quarantined), sum(duplicate), sum(corrected) from ops.file group by stream"
+        ).fetchall()
+    names = ("landed", "accepted", "quarantined", "duplicate", "corrected")
+    assert {row[0]: dict(zip(names, map(int, row[1:]), strict=True)) for row in landed} == {
+        stream: {name: counts[name] for name in names} for stream, counts in expected.items()
+    }
+
+
+@pytest.mark.usefixtures("warehouse_of_stack")
+def test_airflow_backfill_repairs_falsified_marts(stack: Stack) -> None:
+    """`airflow backfill create … --reprocess-behavior completed` over two days on which three marts were falsified."""
+    before = snapshot()
+    today = datetime.now(UTC).date()
+    days = [today - timedelta(days=3), today - timedelta(days=2)]
+    with connect(Role.TRANSFORMER) as connection:
+        for day in days:
+            changed = [
+                connection.execute(statement, {"day": day}).rowcount
+                for statement in (
+                    "update maintenance.fct_device_reading_hourly set reading_count = 999 where hour_at::date = %(day)s",
+                    "delete from maintenance.fct_device_reading_daily where reading_date = %(day)s",
+                    "insert into customers.fct_order select (jsonb_populate_record(o, jsonb_build_object('order_id', 'invented-' || order_id))).* "
+                    "from customers.fct_order o where ordered_at::date = %(day)s",
+                )
+            ]
+            assert all(changed), changed
+    assert len(differences(before, snapshot())) == 3
+    with AirflowApi() as api:
+        for dag_id in ("build_marts", "backfill_history"):
+            api.switch(dag_id, on=True)
+    for _ in range(2):  # the second time the days have completed runs, which are run again
+        with connect(Role.LOADER) as connection:
+            asked = connection.execute("select count(*) from ops.touch_request").fetchone()[0]  # type: ignore[index]
+        stack.tidemark(
+            "airflow", "backfill", "create", "--dag-id", "backfill_history", "--from-date", str(days[0]), "--to-date", str(days[1]),
+            "--reprocess-behavior", "completed", "--max-active-runs", "2",
+        )  # fmt: skip
+        until(lambda asked=asked: requests_built() == asked + len(days), "the build of both days")
+        assert differences(before, snapshot()) == []
+        with connect(Role.TRANSFORMER) as connection:
+            connection.execute("delete from customers.fct_order where ordered_at::date = %s", (days[0],))
+
+
+def requests_built() -> int:
+    """How many touch requests every incremental model has consumed."""
+    with connect(Role.TRANSFORMER) as connection:
+        row = connection.execute(
+            "select count(*) from ops.touch_request where request_id <= (select min(position) from ops.model_state where input = 'touch')"
+        ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def test_down_leaves_no_process(stack: Stack) -> None:
