@@ -11,12 +11,12 @@ MICRO_BATCH = "tag:micro_batch"
 EVERYTHING = "tag:micro_batch tag:hourly tag:priorities"
 
 
-def tables() -> list[str]:
-    """schema.name of every table of the project."""
+def tables(materialized: tuple[str, ...] = ("incremental", "refilled_table")) -> list[str]:
+    """schema.name of every table of the project that is made in one of these ways."""
     return sorted(
         f"{node.schema}.{node.alias}"
         for node in load_manifest().nodes.values()
-        if node.resource_type.value == "model" and node.config.materialized in {"incremental", "refilled_table"}
+        if node.resource_type.value == "model" and node.config.materialized in materialized
     )
 
 
