@@ -284,7 +284,7 @@ def test_airflow_backfill_repairs_falsified_marts(stack: Stack) -> None:
     """`airflow backfill create … --reprocess-behavior completed` over two days on which three marts were falsified."""
     marts = tables(("incremental",))  # reports are refilled on the hour
     before = snapshot(marts)
-    today = datetime.now(UTC)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = [today - timedelta(days=3), today - timedelta(days=2)]
     with AirflowApi() as api:
         api.switch("backfill_history", on=True)
