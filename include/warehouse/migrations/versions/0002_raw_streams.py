@@ -59,7 +59,7 @@ create index device_telemetry_by_device_id on raw.device_telemetry (tenant_id, d
 comment on table raw.device_telemetry is 'Readings of devices in plants and homes - what each device measured, and how it was when it measured.';
 comment on column raw.device_telemetry.tenant_id is 'Whose event it is; default where nobody says otherwise.';
 comment on column raw.device_telemetry.event_id is 'Identity: first 16 bytes of SHA-256 over tenant, stream and key fields.';
-comment on column raw.device_telemetry.event_at is 'When the reading was taken, by the device''s clock, with a time zone; without one it is UTC.';
+comment on column raw.device_telemetry.event_at is 'When the reading was taken, by the device''s clock, with Z or an offset; a time without one is refused.';
 comment on column raw.device_telemetry._arrived_at is 'When the file with this row arrived in the landing zone.';
 comment on column raw.device_telemetry._known_at is 'Since when the house could have known it: the arrival; for imported history event time plus its mapping''s delay.';
 comment on column raw.device_telemetry._landed_at is 'When the row was written here. Never to be used as knowledge time.';
