@@ -28,7 +28,7 @@ from tests.support.marts import differences, snapshot, tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
 
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 COMPONENTS = {"api-server", "scheduler", "dag-processor", "triggerer"}
 
 # What anybody may see: the login, static files, the empty application shell, OpenAPI and its pages, health, version. Nothing here shows data.

@@ -30,7 +30,7 @@ from include.stack.component import COMMANDS, end_processes, marked_processes
 from include.warehouse.server import SUPERUSER_SECRET, SYSTEM_USER
 from tests.conftest import free_port
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("image")]
 
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "target", "logs", "dbt_packages", ".user.yml")
 HEALTHY_WITHIN_S = 240
