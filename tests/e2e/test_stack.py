@@ -245,7 +245,9 @@ def test_the_ports_of_a_running_stack_are_refused_to_another(stack: Stack, tmp_p
 
 @pytest.fixture
 def warehouse_of_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lets this process look into the stack's warehouse."""
+    """Lets this process look into the stack's warehouse, whatever server the tests before it used."""
+    for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
+        monkeypatch.delenv(name)
     set_environment(monkeypatch, **{name: value for name, value in stack.environment.items() if name.startswith("TIDEMARK_")})
     yield
     monkeypatch.undo()
