@@ -18,8 +18,7 @@ demo: setup  ## Set up everything, run the whole way once, leave the stack runni
 	@$(BIN)/tidemark demo
 
 test: setup-dev  ## All tests, on a server of their own
-	@$(PYTEST) -n 2 --dist loadgroup -m "not e2e and not prove" --cov --cov-report= --cov-fail-under=0 -q
-	@$(PYTEST) -m "e2e and not prove" --cov --cov-append --cov-report= --cov-fail-under=0 -q
+	@$(PYTEST) -n 2 --dist loadgroup -m "not prove" --cov --cov-report= --cov-fail-under=0 -q
 	@$(BIN)/coverage report | tail -n 40
 
 up: setup  ## Start the stack
