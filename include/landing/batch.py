@@ -53,10 +53,34 @@ class Culprits:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What every row of a batch carries: the batch, when it began, and the row's file.
+
+    Attributes:
+        batch_id: The batch.
+        started_at: When it began.
+        file_ids: Shape (files,), `ops.file.file_id` by position of the file.
+    """
+
+    batch_id: int
+    started_at: datetime
+    file_ids: NDArray[np.int64]
+
+    def on(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with the columns that say so."""
+        return frame.with_columns(
+            pl.Series(store.FILE_ID, self.file_ids[frame[FILE_POSITION].to_numpy()]),
+            pl.lit(self.batch_id, dtype=pl.Int64).alias(store.BATCH_ID),
+            pl.lit(self.started_at.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us")).alias(store.LANDED_AT),
+        )
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A chunk ready for the warehouse: rows with identity, rejected rows, and how many rows were read of each file."""
+    """A chunk ready for the warehouse: rows with all raw columns, the same `encoded`, rejected rows, and how many rows were read of each file."""
 
     frame: pl.DataFrame
+    data: bytes
     rejected: list[RejectedRow]
     read: NDArray[np.int64]
 
@@ -129,10 +153,10 @@ class _Attempt:
         batch_id, started_at = int(row[0]), row[1]
         identifiers = dict(zip(wanted, ledger.register(connection, [self._arrivals[at] for at in wanted], contract.version), strict=True))
         file_ids = np.array([identifiers.get(position, 0) for position in range(len(self._arrivals))], dtype=np.int64)
-        with prefetched(self._prepared(wanted)) as chunks:
+        with prefetched(self._prepared(wanted, Stamp(batch_id, started_at, file_ids))) as chunks:
             for prepared in chunks:
                 crash_point(Step.AFTER_VALIDATION)
-                self._load(prepared, batch_id, started_at, file_ids)
+                self._load(prepared, batch_id, file_ids)
         self._quarantine_unreadable(wanted, batch_id, file_ids)
         crash_point(Step.BEFORE_LEDGER)
         self._check_balance(wanted)
@@ -142,10 +166,10 @@ class _Attempt:
         ledger.settle(connection, [identifiers[position] for position in wanted], counts, batch_id, started_at)
         return counts
 
-    def _prepared(self, wanted: Sequence[int]) -> Iterator[Prepared]:
-        """Reads, validates and identifies; runs beside the server's work and does not touch the connection."""
+    def _prepared(self, wanted: Sequence[int], stamp: Stamp) -> Iterator[Prepared]:
+        """Reads, validates, identifies and encodes; runs beside the server's work and does not touch the connection."""
         for chunk in self._chunks(wanted):
-            yield self._prepare(chunk)
+            yield self._prepare(chunk, stamp)
 
     def _chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
         readable = [position for position in wanted if position not in self._culprits.unreadable]
@@ -160,7 +184,7 @@ class _Attempt:
         stream = io.BytesIO(arrival.data) if arrival.data is not None else self._zone.open(arrival.file)
         return Source(position, stream, arrival.file.file_format, arrival.file.compression)
 
-    def _prepare(self, chunk: Chunk) -> Prepared:
+    def _prepare(self, chunk: Chunk, stamp: Stamp) -> Prepared:
         contract = self._contract
         for row in self._refused_rows(chunk):
             reason = self._culprits.refused[int(chunk.file_position[row]), int(chunk.row_number[row])]
@@ -175,7 +199,10 @@ class _Attempt:
             if self._keys.pseudonym is not None:
                 key = self._keys.pseudonym
                 frame = frame.with_columns([pseudonyms(frame[field.name], key).alias(str(field.pseudonym)) for field in contract.personal_fields])
-        return Prepared(frame, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)))
+            # Nearly every chunk is stored as it is, so it is put in order and encoded here; in order of time, because so stand the pages of the index.
+            frame = stamp.on(frame).sort(EVENT_AT, maintain_order=True)
+        data = store.encoded(contract, frame) if frame.height else b""
+        return Prepared(frame, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)))
 
     def _refused_rows(self, chunk: Chunk) -> list[int]:
         if not self._culprits.refused:
@@ -183,7 +210,7 @@ class _Attempt:
         places = zip(chunk.file_position.tolist(), chunk.row_number.tolist(), strict=True)
         return [row for row, place in enumerate(places) if place in self._culprits.refused]
 
-    def _load(self, prepared: Prepared, batch_id: int, started_at: datetime, file_ids: NDArray[np.int64]) -> None:
+    def _load(self, prepared: Prepared, batch_id: int, file_ids: NDArray[np.int64]) -> None:
         """Writes a chunk: decides between copies, replaces stored rows that lost, copies the rest, quarantines what was rejected."""
         for position, count in enumerate(prepared.read.tolist()):
             self._counts[position].landed += count
@@ -197,12 +224,8 @@ class _Attempt:
                 self._connection.execute("select ops.lock_raw_changes()")
                 self._holds_raw_changes = True
             self._ensure_partitions(rows)
-            rows = rows.with_columns(
-                pl.Series(store.FILE_ID, file_ids[rows[FILE_POSITION].to_numpy()]),
-                pl.lit(batch_id).alias(store.BATCH_ID),
-                pl.lit(started_at.astimezone(UTC).replace(tzinfo=None)).alias(store.LANDED_AT),
-            )
-            self._grown += store.write_rows(self._connection, self._contract, rows, replaced, batch_id)
+            data = prepared.data if rows is frame else store.encoded(self._contract, rows)
+            self._grown += store.write_rows(self._connection, self._contract, rows, data, replaced, batch_id)
             crash_point(Step.AFTER_COPY)
         if prepared.rejected:
             rejected = [

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from include.contracts import load_contract
 from include.contracts.model import Contract
-from include.landing import ledger
+from include.landing import ledger, store
 from include.landing.batch import Held, Keys, land_batch
 from include.landing.crash import Step, crash_point
 from include.landing.errors import LandingBusy, LandingUnbalanced
@@ -178,7 +178,8 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
             done += len(files)
             if result.accepted - analyzed_at >= ANALYZE_AFTER:
                 # Autovacuum comes a minute later, and a build that starts now would plan for an empty table.
-                connection.execute(sql.SQL("analyze {}").format(sql.Identifier("raw", stream)))
+                columns = sql.SQL(", ").join(map(sql.Identifier, store.planned_columns(contract)))
+                connection.execute(sql.SQL("analyze {} ({})").format(sql.Identifier("raw", stream), columns))
                 analyzed_at = result.accepted
             if progress:
                 progress(Progress(stream, done, len(pending), result.landed))

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from include.contracts.model import EVENT_AT, Contract, LogicalType
+from include.landing import binary
 from include.landing.crash import Step, crash_point
 from include.landing.errors import RowsRefused
 from include.landing.identity import CONTENT_HASH, EVENT_ID, EXTRA
@@ -24,7 +26,7 @@ LANDED_AT = "_landed_at"
 BATCH_ID = "_batch_id"
 FILE_ID = "_file_id"
 MAX_REFUSED_ROWS = 1000
-_SLICE_ROWS = 4000
+_MAX_SPANS = 256
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -36,13 +38,18 @@ def raw_columns(contract: Contract) -> list[str]:
     return columns
 
 
+def planned_columns(contract: Contract) -> list[str]:
+    """Columns that plans are made by: those of the raw table's indexes. Autovacuum looks at the others."""
+    return list(dict.fromkeys([TENANT, EVENT_ID, EVENT_AT, BATCH_ID, *contract.bucket_columns]))
+
+
 def prefer_index_probes(connection: psycopg.Connection) -> None:
     """For the rest of the transaction, finds stored rows by one index probe each: the cost follows the batch, however much is stored."""
     connection.execute("set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off; set local enable_material = off")
 
 
 def stored_query(contract: Contract, bounds: tuple[datetime, datetime] | None) -> sql.Composed:
-    """The query for stored copies; its parameters are the arrays `ids` and `ats` as text.
+    """The query for stored copies; its parameters are `key_parameters`.
 
     Args:
         contract: The stream's contract.
@@ -67,24 +74,52 @@ def stored_query(contract: Contract, bounds: tuple[datetime, datetime] | None) -
 def stored_copies(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame) -> dict[bytes, tuple[Copy, datetime, int]]:
     """Copies in the raw table of the events of a frame.
 
+    Where the table is partitioned by event time, spans of time in which nothing is stored are found first, by one probe each: most of what is on time is new.
+
     Returns:
         By event_id: the copy, its event time, and the batch that wrote it.
     """
-    if not frame.height:
+    keys = frame.select(EVENT_ID, EVENT_AT)
+    if contract.partition == "month" and keys.height:
+        keys = _in_occupied_spans(connection, contract, keys)
+    if not keys.height:
         return {}
-    keys = frame.select(EVENT_ID, EVENT_AT).unique(EVENT_ID)
+    keys = keys.unique(EVENT_ID)
     query = stored_query(contract, _bounds(contract, keys[EVENT_AT]))
-    rows = connection.execute(query, _key_parameters(contract, keys[EVENT_ID], keys[EVENT_AT]), prepare=False, binary=True)
+    rows = connection.execute(query, key_parameters(contract, keys[EVENT_ID], keys[EVENT_AT]), prepare=False, binary=True)
     return {row[0]: (Copy(STORED, row[1], row[2], row[3], row[4], row[5], row[6]), row[7], row[8]) for row in rows}
 
 
-def write_rows(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, replaced: dict[bytes, datetime], batch_id: int) -> int:
+def _in_occupied_spans(connection: psycopg.Connection, contract: Contract, keys: pl.DataFrame) -> pl.DataFrame:
+    """Of the keys those in whose span of event time the table has any row; the spans are equal parts of the time that the keys cover."""
+    moments = keys[EVENT_AT].to_physical().to_numpy()
+    first, last = int(moments.min()), int(moments.max())
+    width = (last - first) // min(_MAX_SPANS, keys.height) + 1
+    spans = (moments - first) // width
+    starts = pl.Series(first + np.unique(spans) * width).cast(pl.Datetime("us"))
+    query = sql.SQL(
+        "select ((extract(epoch from s.span_start) * 1000000)::bigint - {first}) / {width} from unnest(%s) as s (span_start) "
+        "where exists (select from {table} r where r.event_at >= s.span_start and r.event_at < s.span_start + {width} * interval '1 microsecond' and {bounds})"
+    ).format(
+        first=sql.Literal(first),
+        width=sql.Literal(width),
+        table=_table(contract),
+        bounds=_between(_bounds(contract, keys[EVENT_AT])),
+    )
+    occupied = [row[0] for row in connection.execute(query, [binary.timestamptz_array(starts)], prepare=False)]
+    return keys.filter(pl.Series(np.isin(spans, occupied)))
+
+
+def write_rows(
+    connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, data: bytes, replaced: dict[bytes, datetime], batch_id: int
+) -> int:
     """Writes rows, removing first the stored rows that they replace, whose positions go to `ops.row_change`.
 
     Args:
         connection: In a transaction.
         contract: The stream's contract.
         frame: Rows with all raw columns.
+        data: The same rows, `encoded`.
         replaced: Event time of the stored row, by event_id, for rows that replace one.
         batch_id: The batch.
 
@@ -95,7 +130,7 @@ def write_rows(connection: psycopg.Connection, contract: Contract, frame: pl.Dat
         RowsRefused: If the server refuses rows; all culprits are named. The caller rolls back.
     """
     refused: dict[tuple[int, int], str] = {}
-    grown = _write(connection, contract, frame, replaced, batch_id, refused)
+    grown = _write(connection, contract, frame, data, replaced, batch_id, refused)
     if refused:
         raise RowsRefused(refused)
     return grown
@@ -133,14 +168,19 @@ def write_quarantine(
     return len(rows) + len(unreadable)
 
 
-def as_csv(frame: pl.DataFrame) -> bytes:
-    """A frame as COPY's CSV: text quoted, null unquoted and empty, doubles in their shortest exact form, times in UTC."""
-    binary = [pl.concat_str([pl.lit("\\x"), pl.col(name).bin.encode("hex")]).alias(name) for name, dtype in frame.schema.items() if dtype == pl.Binary]
-    return frame.with_columns(binary).write_csv(include_header=False, quote_style="non_numeric").encode()
+def encoded(contract: Contract, frame: pl.DataFrame) -> bytes:
+    """A frame with all raw columns as `write_rows` sends it: COPY's binary format. Touches no connection."""
+    return binary.copy_data(frame.select(raw_columns(contract)), [EXTRA])
 
 
 def _write(
-    connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, replaced: dict[bytes, datetime], batch_id: int, refused: dict[tuple[int, int], str]
+    connection: psycopg.Connection,
+    contract: Contract,
+    frame: pl.DataFrame,
+    data: bytes,
+    replaced: dict[bytes, datetime],
+    batch_id: int,
+    refused: dict[tuple[int, int], str],
 ) -> int:
     """Writes a frame in a savepoint; where the server refuses it, halves it until the culprits are found."""
     if not frame.height:
@@ -148,7 +188,7 @@ def _write(
     try:
         with connection.transaction():
             removed = _remove(connection, contract, frame, replaced, batch_id) if replaced else 0
-            return _copy(connection, contract, frame) - removed
+            return _copy(connection, contract, data) - removed
     except _REFUSALS as error:
         if frame.height == 1:
             refused[int(frame[FILE_POSITION][0]), int(frame[ROW_NUMBER][0])] = str(error).splitlines()[0]
@@ -156,17 +196,19 @@ def _write(
                 raise
             return 0
     half = frame.height // 2
-    return sum(_write(connection, contract, part, replaced, batch_id, refused) for part in (frame[:half], frame[half:]))
+    return sum(_write(connection, contract, part, encoded(contract, part), replaced, batch_id, refused) for part in (frame[:half], frame[half:]))
 
 
-def _copy(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame) -> int:
-    columns = raw_columns(contract)
-    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(_table(contract), sql.SQL(", ").join(map(sql.Identifier, columns)))
+def _copy(connection: psycopg.Connection, contract: Contract, data: bytes) -> int:
+    columns = sql.SQL(", ").join(map(sql.Identifier, raw_columns(contract)))
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(_table(contract), columns)
+    half = len(data) // 2
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            for part in frame.select(columns).iter_slices(_SLICE_ROWS):  # the server works on one slice while the next is written out
-                copy.write(as_csv(part))
-                crash_point(Step.MID_COPY)
+            view = memoryview(data)
+            copy.write(view[:half])
+            crash_point(Step.MID_COPY)
+            copy.write(view[half:])
         return cursor.rowcount
 
 
@@ -183,7 +225,7 @@ def _remove(connection: psycopg.Connection, contract: Contract, frame: pl.DataFr
         "logged as (insert into ops.row_change (stream, batch_id, tenant_id, position) "
         "select %(stream)s, %(batch)s, tenant_id, jsonb_build_object({position}) from gone where _batch_id <> %(batch)s) select count(*) from gone"
     ).format(table=_table(contract), keys=_keys(contract), match=_match(_bounds(contract, moments)), returned=returned, position=position)
-    parameters = _key_parameters(contract, pl.Series(ids, dtype=pl.Binary), moments) | {"stream": contract.stream, "batch": batch_id}
+    parameters = key_parameters(contract, pl.Series(ids, dtype=pl.Binary), moments) | {"stream": contract.stream, "batch": batch_id}
     row = connection.execute(query, parameters, prepare=False).fetchone()
     return int(row[0]) if row else 0
 
@@ -194,15 +236,22 @@ def _table(contract: Contract) -> sql.Identifier:
 
 def _keys(contract: Contract) -> sql.SQL:
     if contract.partition == "month":
-        return sql.SQL("unnest(%(ids)s::bytea[], %(ats)s::timestamptz[]) as k (event_id, event_at)")
-    return sql.SQL("unnest(%(ids)s::bytea[]) as k (event_id)")
+        return sql.SQL("unnest(%(ids)s, %(ats)s) as k (event_id, event_at)")
+    return sql.SQL("unnest(%(ids)s) as k (event_id)")
 
 
 def _match(bounds: tuple[datetime, datetime] | None) -> sql.Composable:
     if bounds is None:
         return sql.SQL("r.event_id = k.event_id")
+    return sql.SQL("r.event_id = k.event_id and r.event_at = k.event_at and {}").format(_between(bounds))
+
+
+def _between(bounds: tuple[datetime, datetime] | None) -> sql.Composable:
+    """Literal bounds of event time, by which the planner leaves out partitions."""
+    if bounds is None:
+        return sql.SQL("true")
     low, high = (sql.Literal(f"{moment.isoformat()}+00") for moment in bounds)
-    return sql.SQL("r.event_id = k.event_id and r.event_at = k.event_at and r.event_at between {}::timestamptz and {}::timestamptz").format(low, high)
+    return sql.SQL("r.event_at between {}::timestamptz and {}::timestamptz").format(low, high)
 
 
 def _bounds(contract: Contract, moments: pl.Series) -> tuple[datetime, datetime] | None:
@@ -214,11 +263,10 @@ def _bounds(contract: Contract, moments: pl.Series) -> tuple[datetime, datetime]
     return low, high
 
 
-def _key_parameters(contract: Contract, ids: pl.Series, moments: pl.Series) -> dict[str, Any]:
-    parameters = {"ids": "{" + ",".join([f'"\\\\x{text}"' for text in ids.bin.encode("hex").to_list()]) + "}"}
-    if contract.partition == "month":
-        parameters["ats"] = "{" + ",".join([f'"{text}"' for text in moments.cast(pl.String).to_list()]) + "}"
-    return parameters
+def key_parameters(contract: Contract, ids: pl.Series, moments: pl.Series) -> dict[str, Any]:
+    """Parameters of `stored_query`: event ids, and their event times where the table is partitioned by them."""
+    parameters: dict[str, Any] = {"ids": binary.bytea_array(ids)}
+    return parameters | {"ats": binary.timestamptz_array(moments)} if contract.partition == "month" else parameters
 
 
 def _physical(column: sql.Composable, logical_type: LogicalType) -> sql.Composable:

@@ -9,6 +9,7 @@ import random
 from datetime import timedelta
 
 import polars as pl
+import polars as pl
 import psycopg
 import pytest
 
@@ -291,9 +292,10 @@ def test_stored_copies_are_found_by_index_in_the_partitions_of_the_batch_only(wa
     with connect(Role.LOADER) as connection:
         landing_store.prefer_index_probes(connection)
         query = landing_store.stored_query(contract, (at(0).replace(tzinfo=None), at(1).replace(tzinfo=None)))
-        ids = "{" + ",".join(f'"\\\\x{n:032x}"' for n in range(500)) + "}"
-        ats = "{" + ",".join(f'"{iso(at(0, 1))}"' for _ in range(500)) + "}"
-        plan = "\n".join(row[0] for row in connection.execute(psycopg.sql.SQL("explain ") + query, {"ids": ids, "ats": ats}, prepare=False))
+        ids = pl.Series([n.to_bytes(16) for n in range(500)])
+        ats = pl.Series([at(0, 1).replace(tzinfo=None)] * 500, dtype=pl.Datetime("us"))
+        parameters = landing_store.key_parameters(contract, ids, ats)
+        plan = "\n".join(row[0] for row in connection.execute(psycopg.sql.SQL("explain ") + query, parameters, prepare=False))
     assert "Index Scan using device_telemetry_y2026m03" in plan
     assert "y2026m02" not in plan
     assert "Seq Scan" not in plan
