@@ -76,7 +76,9 @@ def typed(values: Column, logical_type: LogicalType, *, is_text: bool) -> TypedC
         is_text: Values are text of a format without types, so that "1.5" is a number.
     """
     if isinstance(values, pl.Series):
-        if values.dtype == pl.String and (is_text or logical_type in {LogicalType.TIMESTAMP, LogicalType.DATE}):
+        if values.dtype == pl.String and logical_type is LogicalType.TIMESTAMP and not is_text:
+            return _times(values)
+        if values.dtype == pl.String and (is_text or logical_type is LogicalType.DATE):
             return _typed_list(values.to_list(), logical_type, is_text=is_text)
         return _typed_series(values, logical_type)
     return _typed_list(values, logical_type, is_text=is_text)
@@ -107,7 +109,7 @@ def _typed_list(values: list[Any], logical_type: LogicalType, *, is_text: bool) 
         return TypedColumn(pl.Series([None] * len(values), dtype=dtype), [], set())
     if kinds <= _PLAIN[logical_type] and (not is_text or logical_type is LogicalType.STRING):
         if logical_type is LogicalType.TIMESTAMP:
-            return _times(values)
+            return _times(pl.Series(values, dtype=pl.String))
         if logical_type not in {LogicalType.DATE, LogicalType.INTEGER}:
             return TypedColumn(pl.Series(values, dtype=dtype), [], set())
         if logical_type is LogicalType.INTEGER:
@@ -144,8 +146,7 @@ def _one_by_one(values: list[Any], clean: Callable[[Any], Any], dtype: pl.DataTy
     return TypedColumn(pl.Series(out, dtype=dtype), wrong, flawed)
 
 
-def _times(values: list[Any]) -> TypedColumn:
-    text = pl.Series(values, dtype=pl.String)
+def _times(text: pl.Series) -> TypedColumn:
     common = text.str.contains(_COMMON_TIME)
     usual = text.zip_with(common.fill_null(value=False), pl.Series([None], dtype=pl.String))
     parsed = usual.str.strptime(MICROSECONDS, "%Y-%m-%dT%H:%M:%S%.fZ", strict=False)
@@ -156,10 +157,10 @@ def _times(values: list[Any]) -> TypedColumn:
     wrong: list[tuple[int, Code, Any, str]] = []
     for row in rest:
         try:
-            found.append(_json_time(values[row]))
+            found.append(_json_time(text[row]))
         except _Wrong as error:
             found.append(None)
-            wrong.append((row, error.code, values[row], error.message))
+            wrong.append((row, error.code, text[row], error.message))
     parsed = parsed.scatter(rest, pl.Series(found, dtype=MICROSECONDS))
     return TypedColumn(parsed, wrong, {row for row, *_ in wrong})
 

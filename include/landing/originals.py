@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from include.landing.errors import LandingError
-from include.landing.readers import Source, csv_rows, ndjson_blocks, parquet_tables
+from include.landing.readers import Source, csv_rows, ndjson_lines, parquet_tables
 from include.landing.zone import Zone
 from include.settings import get_settings
 
@@ -25,10 +27,9 @@ def read_original(address: str, row_number: int) -> bytes:
     with zone.open(file) as stream:
         source = Source(0, stream, file.file_format, file.compression)
         if file.file_format == "ndjson":
-            for block in ndjson_blocks(source):
-                for number, line in block:
-                    if number == row_number:
-                        return line
+            for lines, numbers in ndjson_lines(source):
+                if row_number in numbers:
+                    return lines[int(np.flatnonzero(numbers == row_number)[0])]
         elif file.file_format == "csv":
             for rows in csv_rows(source):
                 if row_number in rows.numbers:

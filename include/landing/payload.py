@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from include.contracts.model import Contract
-from include.landing.rows import FLAWED, TENANT, TENANT_PATH, Chunk, Code, Column, RowError, shown
+from include.contracts.model import Contract, LogicalType
+from include.landing.rows import FLAWED, TENANT, TENANT_PATH, Chunk, Code, RowError, shown
 
 _MAX_INTEGER_DIGITS = 400
 _EMPTY: dict[str, Any] = {}
 _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_TYPES: dict[LogicalType, type] = {
+    LogicalType.STRING: str,
+    LogicalType.INTEGER: int,
+    LogicalType.NUMBER: float,
+    LogicalType.BOOLEAN: bool,
+    LogicalType.TIMESTAMP: str,
+    LogicalType.DATE: str,
+}
+Leaf = tuple[tuple[str, ...], str, LogicalType]
 _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -41,8 +49,7 @@ class _Node:
         children: Known children: key, node.
         known: All known keys.
         flawed: Stand-in for an object that cannot be used.
-        struct: Class that decodes an object without unknown fields; its attributes are `f0`, `f1`, … for leaves and then children.
-        empty: Instance of it without values.
+        struct: Class that decodes an object without unknown fields whose values are of the contract's types.
     """
 
     leaves: tuple[tuple[str, str], ...]
@@ -50,7 +57,6 @@ class _Node:
     known: frozenset[str]
     flawed: dict[str, Any]
     struct: type[msgspec.Struct]
-    empty: msgspec.Struct
 
 
 @contextmanager
@@ -71,24 +77,31 @@ def chunk_of_lines(contract: Contract, lines: Sequence[bytes], file_position: ND
     Every line is decoded alone. Of a key that stands twice in an object the last value counts, as in every JSON parser of the house. `null` is the same
     as absent. A line that is not JSON, or not an object, has its error and no values.
     """
-    columns: dict[str, Column] = {}
-    chunk = Chunk(file_position, row_number, lines, columns, [], [None] * len(lines))
-    root, decode = _tree(contract)
-    odd: list[int] = []
+    chunk = Chunk(file_position, row_number, lines, {}, [], [None] * len(lines))
+    root, _ = _tree(contract)
+    found: dict[str, list[Any]] = {}
+    unknown: dict[int, dict[str, Any]] = {}
     with collector_paused():
-        usual: list[Any] = []
+        objects = [_object(line, root, contract, chunk, row) for row, line in enumerate(lines)]
+        _split(objects, range(len(lines)), root, (), chunk, found, unknown)
+    chunk.tenants = found.pop(TENANT)
+    chunk.columns.update(found)
+    for row, extra in unknown.items():
+        _keep_extra(chunk, row, extra)
+    return chunk
+
+
+def unusual_lines(contract: Contract, lines: Iterable[bytes]) -> list[int]:
+    """Positions of lines that are not one JSON object of known keys with values of the contract's types."""
+    _, decode = _tree(contract)
+    found = []
+    with collector_paused():
         for row, line in enumerate(lines):
             try:
-                usual.append(decode(line))
-            except _REFUSALS:  # unknown fields, a shape of its own, or no JSON at all
-                usual.append(root.empty)
-                odd.append(row)
-        _split_usual(usual, root, columns)
-        del usual
-        if odd:
-            _split_odd(odd, contract, root, chunk, columns)
-    chunk.tenants = columns.pop(TENANT)
-    return chunk
+                decode(line)
+            except _REFUSALS:
+                found.append(row)
+    return found
 
 
 def encode_extra(extra: dict[str, Any]) -> str:
@@ -105,27 +118,27 @@ def encode_extra(extra: dict[str, Any]) -> str:
 
 @cache
 def _tree(contract: Contract) -> tuple[_Node, Callable[[bytes], Any]]:
-    """The contract's payload as a tree, and a decoder of payloads that have no more than the contract knows, about twice as fast as dictionaries."""
-    leaves = [(field.path, field.name) for field in contract.fields]
+    """The contract's payload as a tree, and a decoder that refuses what is unusual."""
+    leaves = [(field.path, field.name, field.logical_type) for field in contract.fields]
     if TENANT not in contract.by_name and TENANT_PATH not in contract.paths:
-        leaves.append(((TENANT_PATH,), TENANT))
+        leaves.append(((TENANT_PATH,), TENANT, LogicalType.STRING))
     root = _node(leaves)
     return root, msgspec.json.Decoder(root.struct).decode
 
 
-def _node(leaves: list[tuple[tuple[str, ...], str]]) -> _Node:
-    own = tuple((path[0], name) for path, name in leaves if len(path) == 1)
-    below: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for path, name in leaves:
+def _node(leaves: list[Leaf]) -> _Node:
+    own = tuple((path[0], name) for path, name, _ in leaves if len(path) == 1)
+    below: dict[str, list[Leaf]] = {}
+    for path, name, logical_type in leaves:
         if len(path) > 1:
-            below.setdefault(path[0], []).append((path[1:], name))
+            below.setdefault(path[0], []).append((path[1:], name, logical_type))
     children = tuple((key, _node(paths)) for key, paths in below.items())
     flawed: dict[str, Any] = {key: FLAWED for key, _ in own} | {key: child.flawed for key, child in children}
+    types: list[Any] = [_TYPES[logical_type] | None for path, _, logical_type in leaves if len(path) == 1] + [child.struct | None for _, child in children]
+    fields = [(f"f{place}", kind, None) for place, kind in enumerate(types)]
     keys = {f"f{place}": key for place, key in enumerate(flawed)}
-    types: list[Any] = [Any] * len(own) + [child.struct | None for _, child in children]
-    fields = [(attribute, kind, None) for attribute, kind in zip(keys, types, strict=True)]
     struct = msgspec.defstruct("Payload", fields, rename=keys, forbid_unknown_fields=True, gc=False)
-    return _Node(own, children, frozenset(flawed), flawed, struct, struct())
+    return _Node(own, children, frozenset(flawed), flawed, struct)
 
 
 def _object(line: bytes, root: _Node, contract: Contract, chunk: Chunk, row: int) -> dict[str, Any]:
@@ -206,31 +219,9 @@ def _column(path: tuple[str, ...], contract: Contract) -> str | None:
     return TENANT if dotted == TENANT_PATH else (shown(dotted) or None)
 
 
-def _split_usual(objects: list[Any], node: _Node, columns: dict[str, Column]) -> None:
-    for place, (_, name) in enumerate(node.leaves):
-        columns[name] = list(map(attrgetter(f"f{place}"), objects))
-    for place, (_, child) in enumerate(node.children, start=len(node.leaves)):
-        empty = child.empty
-        _split_usual([inner or empty for inner in map(attrgetter(f"f{place}"), objects)], child, columns)
-
-
-def _split_odd(rows: list[int], contract: Contract, root: _Node, chunk: Chunk, columns: dict[str, Column]) -> None:
-    """Fills in the rows that the usual way could not decode."""
-    objects = [_object(chunk.originals[row], root, contract, chunk, row) for row in rows]
-    found: dict[str, list[Any]] = {}
-    unknown: dict[int, dict[str, Any]] = {}
-    _split(objects, rows, root, (), chunk, found, unknown)
-    for name, values in found.items():
-        column = cast(list[Any], columns[name])
-        for row, value in zip(rows, values, strict=True):
-            column[row] = value
-    for row, extra in unknown.items():
-        _keep_extra(chunk, row, extra)
-
-
 def _split(
     objects: list[dict[str, Any]],
-    rows: list[int],
+    rows: Sequence[int],
     node: _Node,
     path: tuple[str, ...],
     chunk: Chunk,

@@ -21,10 +21,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from include.contracts.model import Contract
+from include.landing.bulk import bulk_columns
 from include.landing.errors import UnreadableFile
-from include.landing.payload import chunk_of_lines, encode_extra
+from include.landing.lines import Lines, compact, join_lines, line_buffers, split_lines
+from include.landing.payload import chunk_of_lines, encode_extra, unusual_lines
 from include.landing.rows import CHUNK_ROWS, TENANT, TENANT_PATH, Chunk, Code, Column, RowError, shown
 
 BLOCK_BYTES = 8 << 20
@@ -51,18 +54,63 @@ class Source:
     compression: str | None
 
 
-@dataclass
-class _Lines:
-    """Lines of one or several NDJSON files that wait to be decoded together: many small files make one chunk."""
+class _JsonLines:
+    """Lines of one or several files that wait to be decoded together: many small files make one chunk.
 
-    lines: list[bytes]
-    positions: list[int]
-    numbers: list[int]
+    Lines of the usual kind are decoded in bulk; the others of all files are gathered and decoded one by one.
+    """
 
-    def chunk(self, contract: Contract) -> Chunk:
-        chunk = chunk_of_lines(contract, self.lines, np.array(self.positions, dtype=np.int32), np.array(self.numbers, dtype=np.int32))
-        self.lines, self.positions, self.numbers = [], [], []
-        return chunk
+    def __init__(self, contract: Contract, rows: int) -> None:
+        self._contract, self._rows = contract, rows
+        self._waiting: list[tuple[Lines, NDArray[np.int32], NDArray[np.int32]]] = []
+        self._waiting_rows = 0
+        self._unusual: list[tuple[bytes, int, int]] = []
+
+    def add(self, lines: Lines, numbers: NDArray[np.int32], position: int) -> Iterator[Chunk]:
+        """Takes lines of a file and gives chunks that are full."""
+        self._waiting.append((lines, np.full(len(lines), position, dtype=np.int32), numbers))
+        self._waiting_rows += len(lines)
+        if self._waiting_rows >= self._rows:
+            yield from self._flush()
+        if len(self._unusual) >= self._rows:
+            yield self._unusual_chunk()
+
+    def finish(self) -> Iterator[Chunk]:
+        """Gives what is left."""
+        yield from self._flush()
+        if self._unusual:
+            yield self._unusual_chunk()
+
+    def _flush(self) -> Iterator[Chunk]:
+        if not self._waiting_rows:
+            return
+        lines = join_lines([lines for lines, _, _ in self._waiting])
+        positions, numbers = (np.concatenate([part[place] for part in self._waiting]) for place in (1, 2))
+        self._waiting, self._waiting_rows = [], 0
+        for first in range(0, len(lines), self._rows):
+            span = slice(first, first + self._rows)
+            yield from self._chunks(lines[span], positions[span], numbers[span])
+
+    def _chunks(self, lines: Lines, positions: NDArray[np.int32], numbers: NDArray[np.int32]) -> Iterator[Chunk]:
+        columns = bulk_columns(self._contract, lines)
+        if columns is None:
+            unusual = unusual_lines(self._contract, lines)
+            if 0 < len(unusual) < len(lines) / 2:
+                is_usual = np.ones(len(lines), dtype=bool)
+                is_usual[unusual] = False
+                self._unusual += [(lines[row], int(positions[row]), int(numbers[row])) for row in unusual]
+                lines, positions, numbers = compact(lines, is_usual), positions[is_usual], numbers[is_usual]
+                columns = bulk_columns(self._contract, lines)
+        if columns is None:
+            yield chunk_of_lines(self._contract, list(lines), positions, numbers)
+            return
+        tenants = columns.pop(TENANT) if TENANT not in self._contract.by_name else columns[TENANT]
+        yield Chunk(positions, numbers, lines, dict(columns), tenants, [None] * len(lines))
+
+    def _unusual_chunk(self) -> Chunk:
+        lines, positions, numbers = zip(*self._unusual, strict=True)
+        self._unusual = []
+        return chunk_of_lines(self._contract, lines, np.array(positions, dtype=np.int32), np.array(numbers, dtype=np.int32))
 
 
 def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -71,27 +119,19 @@ def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK
     Raises:
         UnreadableFile: If a file cannot be read at all; chunks given before may hold rows of it.
     """
-    waiting = _Lines([], [], [])
+    waiting = _JsonLines(contract, rows)
     for source in sources:
         with source.stream:
             if source.file_format == "ndjson":
-                for numbered in ndjson_blocks(source):
-                    for number, line in numbered:
-                        waiting.lines.append(line)
-                        waiting.numbers.append(number)
-                    waiting.positions.extend([source.position] * (len(waiting.lines) - len(waiting.positions)))
-                    while len(waiting.lines) >= rows:
-                        ready = _Lines(waiting.lines[:rows], waiting.positions[:rows], waiting.numbers[:rows])
-                        waiting = _Lines(waiting.lines[rows:], waiting.positions[rows:], waiting.numbers[rows:])
-                        yield ready.chunk(contract)
+                for lines, numbers in ndjson_lines(source):
+                    yield from waiting.add(lines, numbers, source.position)
             elif source.file_format == "csv":
                 yield from _csv_chunks(source, contract, rows)
             elif source.file_format == "parquet":
                 yield from _parquet_chunks(source, contract, rows)
             else:
                 raise UnreadableFile(source.position, "unknown file format: use .ndjson, .csv or .parquet, plain or .gz")
-    if waiting.lines:
-        yield waiting.chunk(contract)
+    yield from waiting.finish()
 
 
 def plain_bytes(source: Source) -> BinaryIO:
@@ -99,19 +139,21 @@ def plain_bytes(source: Source) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(fileobj=source.stream, mode="rb")) if source.compression == "gzip" else source.stream
 
 
-def ndjson_blocks(source: Source) -> Iterator[list[tuple[int, bytes]]]:
-    """Lines of an NDJSON file with their numbers, some at a time; lines of blanks only are left out."""
-    plain, rest, number, is_start = plain_bytes(source), b"", 1, True
-    while True:
+def ndjson_lines(source: Source) -> Iterator[tuple[Lines, NDArray[np.int32]]]:
+    """Lines of an NDJSON file and their numbers, some at a time; lines of blanks only are left out."""
+    number = 1
+    for text in line_buffers(_blocks(source)):
+        lines, numbers, number = split_lines(text, number)
+        yield lines, numbers
+
+
+def _blocks(source: Source) -> Iterator[bytes]:
+    """The file's plain bytes without a byte order mark."""
+    plain = plain_bytes(source)
+    block = _read(plain, source).removeprefix(_BOM)
+    while block:
+        yield block
         block = _read(plain, source)
-        if is_start:
-            block, is_start = block.removeprefix(_BOM), False
-        lines = (rest + block).split(b"\n") if block else ([rest] if rest else [])
-        rest = lines.pop() if block else b""
-        yield [(at, line.removesuffix(b"\r")) for at, line in enumerate(lines, start=number) if line and not line.isspace()]
-        number += len(lines)
-        if not block:
-            return
 
 
 def _read(plain: BinaryIO, source: Source) -> bytes:

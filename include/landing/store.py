@@ -110,9 +110,7 @@ def _in_occupied_spans(connection: psycopg.Connection, contract: Contract, keys:
     return keys.filter(pl.Series(np.isin(spans, occupied)))
 
 
-def write_rows(
-    connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, data: bytes, replaced: dict[bytes, datetime], batch_id: int
-) -> int:
+def write_rows(connection: psycopg.Connection, contract: Contract, frame: pl.DataFrame, data: bytes, replaced: dict[bytes, datetime], batch_id: int) -> int:
     """Writes rows, removing first the stored rows that they replace, whose positions go to `ops.row_change`.
 
     Args:

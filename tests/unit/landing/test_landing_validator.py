@@ -27,12 +27,14 @@ SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 
 
 def check(contract: Contract, lines: list[bytes], rows: int = 1000, file_format: str = "ndjson") -> Validated:
+    """What becomes of the rows of a file, in their order: readers gather unusual lines behind the others."""
     data = b"\n".join(lines)
     parts = []
     for chunk in read_chunks(iter([Source(0, io.BytesIO(data), file_format, None)]), contract, rows):
         arrived = np.full(len(chunk), int(ARRIVED_AT.timestamp() * 1_000_000), dtype=np.int64)
         parts.append(validate(chunk, contract, arrived))
-    return Validated(pl.concat([part.accepted for part in parts]), [row for part in parts for row in part.rejected])
+    accepted = pl.concat([part.accepted for part in parts]).sort("_row_number")
+    return Validated(accepted, sorted((row for part in parts for row in part.rejected), key=lambda row: row.row_number))
 
 
 def codes(validated: Validated) -> list[list[tuple[str, str | None]]]:
