@@ -9,7 +9,6 @@ import random
 from datetime import timedelta
 
 import polars as pl
-import polars as pl
 import psycopg
 import pytest
 
@@ -19,7 +18,7 @@ from include.landing import store as landing_store
 from include.landing.quarantine import list_quarantined, reasons, show_quarantined
 from include.warehouse import Role, connect
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
-from tests.support.payloads import at, customer, iso, order, put, telemetry, zone
+from tests.support.payloads import at, customer, order, put, telemetry, zone
 
 NOW = at(3)
 
