@@ -3,7 +3,8 @@
 **Purpose.** Micro-batches make many runs a day; without this DAG Airflow's database, the logs and the history of builds would grow without end, and the
 first event of a new month would have to make its partition while loading.
 
-**Reads and writes.** Runs every data test over whole tables; between nights only touched buckets are tested. Makes partitions seven days ahead.
+**Reads and writes.** Runs every data test over whole tables; between nights only touched buckets are tested. Compares every raw
+partition with the movements of its rows. Makes partitions seven days ahead.
 Removes runs, task instances and logs of Airflow and build history of `ops` older than the retention in the Airflow variables. Vacuums and analyzes.
 Never touches raw rows, ledger or quarantine.
 
@@ -67,6 +68,12 @@ def keep_house():
 
         return vacuum()
 
+    @task
+    def compare_partitions() -> int:
+        from include.landing import check_partitions
+
+        return check_partitions(everything=True)
+
     # Micro-batches have moved some tables past others when this runs, so it first brings all of them to one horizon.
     @task(pool=Pool.DBT)
     def test_all_marts() -> None:
@@ -77,6 +84,7 @@ def keep_house():
         check_everything(horizon)
 
     make_partitions_ahead()
+    compare_partitions()
     test_all_marts()
     clean_airflow() >> remove_old_logs()
     prune_build_history() >> vacuum_and_analyze()

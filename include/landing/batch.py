@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFil
 from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.mapped import mapped_chunks
+from include.landing.movements import Movement, Movements, Reason, rows_by_partition, write_movements
 from include.landing.prefetch import prefetched
 from include.landing.readers import Source, read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError
@@ -128,6 +130,7 @@ class _Attempt:
         self._months: set[datetime] = set()
         self._holds_raw_changes = False
         self._grown = 0
+        self._movements: Movements = Counter()
         self._quarantined = 0
 
     def run(self) -> list[FileCounts]:
@@ -162,6 +165,7 @@ class _Attempt:
         self._check_balance(wanted)
         counts = [self._counts[position] for position in wanted]
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
+        write_movements(connection, contract.stream, batch_id, self._movements)
         ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at)
         ledger.settle(connection, [identifiers[position] for position in wanted], counts, batch_id, started_at)
         return counts
@@ -226,6 +230,7 @@ class _Attempt:
             self._ensure_partitions(rows)
             data = prepared.data if rows is frame else store.encoded(self._contract, rows)
             self._grown += store.write_rows(self._connection, self._contract, rows, data, replaced, batch_id)
+            self._note_movements(rows, {event_id: stored[event_id][2] for event_id in replaced}, batch_id)
             crash_point(Step.AFTER_COPY)
         if prepared.rejected:
             rejected = [
@@ -305,6 +310,17 @@ class _Attempt:
             self._connection.execute("select ops.ensure_partitions(%s, %s, %s)", (self._contract.stream, moment, moment))
         self._months |= months
 
+    def _note_movements(self, rows: pl.DataFrame, replaced: dict[bytes, int], batch_id: int) -> None:
+        """Counts what came and what left, by partition; `replaced` says which batch had written the row that a row replaces, in the same partition."""
+        is_new = ~rows[EVENT_ID].is_in(list(replaced)) if replaced else pl.Series([True]).new_from_index(0, rows.height)
+        for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(is_new)).items():
+            self._movements[Movement(partition, batch_id, Reason.LOAD)] += count
+        for origin in set(replaced.values()):
+            ids = [event_id for event_id, batch in replaced.items() if batch == origin]
+            for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(rows[EVENT_ID].is_in(ids))).items():
+                self._movements[Movement(partition, batch_id, Reason.CORRECTION)] += count
+                self._movements[Movement(partition, origin, Reason.CORRECTION)] -= count
+
     def _quarantine_unreadable(self, wanted: Sequence[int], batch_id: int, file_ids: NDArray[np.int64]) -> None:
         unreadable = []
         for position, reason in self._culprits.unreadable.items():
@@ -324,8 +340,9 @@ class _Attempt:
             if not counts.is_balanced:
                 raise LandingUnbalanced(f"{self._arrivals[position].file.address}: {counts} does not add up; nothing of the batch was kept")
         accepted, quarantined = (sum(getattr(self._counts[position], name) for position in wanted) for name in ("accepted", "quarantined"))
-        if (self._grown, self._quarantined) != (accepted, quarantined):
+        moved = self._movements.total()
+        if (self._grown, moved, self._quarantined) != (accepted, accepted, quarantined):
             raise LandingUnbalanced(
-                f"{self._contract.stream}: the raw table grew by {self._grown} rows and the quarantine by {self._quarantined}, "
+                f"{self._contract.stream}: the raw table grew by {self._grown} rows, its partitions by {moved} and the quarantine by {self._quarantined}, "
                 f"but {accepted} rows were accepted and {quarantined} rejected; nothing of the batch was kept"
             )

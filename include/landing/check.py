@@ -10,6 +10,7 @@ from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.landing import ledger
 from include.landing.errors import LandingCheckFailed
+from include.landing.movements import check_partitions
 from include.warehouse import Role, connect
 
 
@@ -21,9 +22,11 @@ def check_landing(stream: str, *, now: datetime | None = None) -> None:
         now: Clock for the silence; the present if not given.
 
     Raises:
+        RowsUnaccounted: If a partition that moved since it was last compared does not hold what its movements say.
         LandingCheckFailed: If too large a share of the newest rows is in quarantine, the stream has been silent for too long, or files are set aside.
             The message names each broken promise. A stream in which nothing ever arrived breaks none.
     """
+    check_partitions(stream)
     contract = load_contract(stream)
     with connect(Role.LOADER) as connection:
         problems = [*_quarantine(connection, contract), *_silence(connection, contract, now or datetime.now(UTC)), *_failed(connection, stream)]

@@ -19,6 +19,10 @@ class LandingCheckFailed(LandingError):
     """Good rows were committed, but the stream breaks what its contract promises (share of quarantined rows, silence, failed files)."""
 
 
+class RowsUnaccounted(LandingError):
+    """A raw partition does not hold the rows that its movements add up to: rows were lost, doubled or changed behind landing's back."""
+
+
 class ZoneError(LandingError):
     """An address does not follow the rules of the landing zone."""
 
