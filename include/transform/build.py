@@ -130,7 +130,7 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
     with stored_rows_hold_still():
         nodes = invoke([*command, "--vars", json.dumps(variables)], purpose=of.build_id)
     record_results(of.build_id, nodes)
-    raise_for_failures(nodes)
+    raise_for_failures(nodes, of)
     return BuildResult(nodes)
 
 
@@ -143,17 +143,24 @@ def check_everything(of: Build) -> BuildResult:
     with stored_rows_hold_still():
         nodes = invoke(["test", "--exclude-resource-type", "unit_test", "--vars", json.dumps({**of.as_vars(), "full_tests": True})], purpose=of.build_id)
     record_results(of.build_id, nodes)
-    raise_for_failures(nodes)
+    raise_for_failures(nodes, of)
     return BuildResult(nodes)
 
 
-def raise_for_failures(nodes: tuple[NodeResult, ...]) -> None:
-    """Raises TransformFailed when a node failed; a skipped one is named behind what made it skip."""
+def raise_for_failures(nodes: tuple[NodeResult, ...], of: Build | None = None) -> None:
+    """Raises TransformFailed when a node failed, with its table and the streams and batches it was built up to; what was skipped behind it is counted."""
     failed = [node for node in nodes if node.status in {"error", "fail", "runtime error"}]
     if failed:
-        lines = [f"{node.unique_id}: {node.message or node.status}" for node in failed]
+        lines = [f"{node.unique_id}: {node.message or node.status}{_place(node, of) if of else ''}" for node in failed]
         skipped = sum(1 for node in nodes if node.status == "skipped")
         raise TransformFailed(f"{len(failed)} dbt nodes failed, {skipped} were skipped behind them:\n" + "\n".join(lines))
+
+
+def _place(node: NodeResult, of: Build) -> str:
+    if node.table is None:
+        return ""
+    batches = ", ".join(f"{stream} up to batch {of.horizon.get(stream, 0)}" for stream in node.streams)
+    return f" [table {node.table}{': ' if batches else ''}{batches}]"
 
 
 def record_results(build_id: str, nodes: tuple[NodeResult, ...]) -> None:

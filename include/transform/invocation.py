@@ -28,7 +28,12 @@ class DbtError(RuntimeError):
 
 @dataclass(frozen=True)
 class NodeResult:
-    """Outcome of one dbt node."""
+    """Outcome of one dbt node.
+
+    Attributes:
+        table: Relation that a model makes or a test looks at; None for other nodes.
+        streams: Streams that it is made of, directly or not.
+    """
 
     unique_id: str
     resource_type: str
@@ -37,6 +42,8 @@ class NodeResult:
     rows_affected: int | None
     failures: int | None
     message: str | None
+    table: str | None = None
+    streams: tuple[str, ...] = ()
 
 
 def dbt_environment() -> dict[str, str]:
@@ -144,14 +151,17 @@ def invoke(arguments: list[str], *, purpose: str) -> tuple[NodeResult, ...]:
     """
     folder = dbt_home() / "runs" / f"{purpose}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
-    result = run_dbt(arguments, folder, load_manifest())
-    nodes = tuple(_node_result(item) for item in result.results)
+    manifest = load_manifest()
+    result = run_dbt(arguments, folder, manifest)
+    nodes = tuple(_node_result(item, manifest) for item in result.results)
     if all(node.status in {"success", "pass", "warn", "no-op"} for node in nodes):
         shutil.rmtree(folder, ignore_errors=True)
     return nodes
 
 
-def _node_result(item: Any) -> NodeResult:  # noqa: ANN401  dbt has one result class a command
+def _node_result(item: Any, manifest: Manifest) -> NodeResult:  # noqa: ANN401  dbt has one result class a command
+    model = manifest.nodes.get(getattr(item.node, "attached_node", None) or item.node.unique_id)
+    is_model = model is not None and model.resource_type.value == "model"
     affected = (item.adapter_response or {}).get("rows_affected")
     return NodeResult(
         unique_id=item.node.unique_id,
@@ -161,7 +171,22 @@ def _node_result(item: Any) -> NodeResult:  # noqa: ANN401  dbt has one result c
         rows_affected=int(affected) if affected is not None else None,
         failures=int(item.failures) if item.failures is not None else None,
         message=item.message,
+        table=f"{model.schema}.{model.alias}" if model is not None and is_model else None,
+        streams=_streams_above(model.unique_id, manifest) if model is not None and is_model else (),
     )
+
+
+def _streams_above(unique_id: str, manifest: Manifest) -> tuple[str, ...]:
+    found, streams = [unique_id], set()
+    for node_id in found:
+        node = manifest.nodes.get(node_id)
+        for parent in node.depends_on_nodes if node else ():
+            source = manifest.sources.get(parent)
+            if source and source.source_name == "raw":
+                streams.add(source.name)
+            elif parent not in found:
+                found.append(parent)
+    return tuple(sorted(streams))
 
 
 def manifest_json() -> dict[str, Any]:
