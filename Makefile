@@ -9,7 +9,7 @@ STAMP := $(VENV)/.runtime
 DEV_STAMP := $(VENV)/.development
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate clean
+.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ contracts: setup  ## Write what is generated from the contracts
 
 prove: setup-dev  ## The long proofs
 	@$(PYTEST) -m prove -q
+
+bench-landing: setup-dev  ## Landing beside COPY and other loaders; ARGS="--help" lists options
+	@$(BIN)/python -m tests.bench.landing $(ARGS)
 
 clean:  ## Remove build output, not data
 	@rm -rf build .coverage* .pytest_cache .mypy_cache .ruff_cache dbt_project/target dbt_project/logs

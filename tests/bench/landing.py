@@ -5,117 +5,120 @@ Everything is measured side by side on one server in interleaved rounds. docs/be
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from psycopg import sql
 
-from include.landing.zone import Zone
 from include.settings import REPOSITORY
-from include.warehouse import Role, connect
+from tests.bench.loaders import COPY_FORMS, Bench
 from tests.bench.report import Figure, Report, console, interleaved, ratio_target
-from tests.bench.server import BenchmarkError, BenchServer, bench_server
-from tests.bench.telemetry import ARRIVED_AT, FIRST_DAY, DAYS, STREAM, Dataset, dataset
-from tests.bench.worker import export
+from tests.bench.server import BenchmarkError, bench_server
+from tests.bench.telemetry import dataset
 
-DATABASE, WARM_UP_DATABASE = "bench", "bench_warm_up"
 WARM_UP_EVENTS = 1000
-COPY_FORMS = ("binary", "text", "csv")
-FORMATS = {"parquet": "parquet", "ndjson_gz": "ndjson.gz"}
-CONTESTANTS = {"tidemark": ("tidemark_parquet", "tidemark_ndjson_gz"), "floor": ("floor",)}
+TRIALS = 2
+"""Runs of each form before the rounds, of which the fastest counts, to find the form that takes part."""
+WHAT = {
+    "tidemark_parquet": "Tidemark: Parquet in the zone → validated, deduplicated, committed with ledger",
+    "tidemark_ndjson_gz": "Tidemark: NDJSON.gz in the zone → validated, deduplicated, committed with ledger",
+    "floor": "COPY of the same rows, prepared in memory, into the same table",
+}
+GROUPS = {"tidemark": ("tidemark_parquet", "tidemark_ndjson_gz"), "floor": ("floor",)}
 
 
-@dataclass
-class Bench:
-    """A running benchmark: the server, where files are, and what was measured so far."""
+def contestants(only: str) -> list[str]:
+    """Contestants of a comma-separated list of groups.
 
-    server: BenchServer
-    work: Path
-    data: Dataset
-    warm_up: Dataset
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    Raises:
+        BenchmarkError: If there is no such group.
+    """
+    groups = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in groups if name not in GROUPS]
+    if unknown or not groups:
+        raise BenchmarkError(f"--only takes some of {', '.join(GROUPS)}, separated by commas; got {only!r}")
+    return [contestant for group in GROUPS if group in groups for contestant in GROUPS[group]]
 
-    def measure(self, contestant: str, run: Callable[[], float]) -> None:
-        """Runs a contestant once and keeps its seconds."""
-        self.server.settle()
-        seconds = run()
-        self.seconds.setdefault(contestant, []).append(seconds)
-        console.print(f"  {contestant:<22} {seconds:8.2f} s {self.data.events / seconds:12,.0f} events/s")
 
-    def zone(self, data: Dataset, file_format: str) -> Path:
-        """A zone that holds one file of the data, made where it is not there yet."""
-        folder = self.work / "zones" / f"{data.folder.name}-{file_format}"
-        if not folder.exists():
-            source = data.parquet if file_format == "parquet" else data.ndjson_gz
-            Zone(folder.resolve().as_uri()).put(STREAM, source.read_bytes(), arrived_at=ARRIVED_AT, source="bench", ext=FORMATS[file_format])
-        return folder
+def fastest(bench: Bench, title: str, forms: Sequence[str], run: Any) -> tuple[str, dict[str, float]]:
+    """Tries forms in turns and returns the fastest, and the best seconds of each."""
+    best: dict[str, float] = {}
+    for _, form in interleaved(forms, TRIALS):
+        seconds = run(form)
+        best[form] = min(seconds, best.get(form, seconds))
+        console.print(f"  [dim]trial: {title} {form:<12} {seconds:8.2f} s[/dim]")
+    return min(best, key=lambda form: best[form]), {form: round(seconds, 4) for form, seconds in best.items()}
 
-    def land(self, file_format: str, data: Dataset, database: str = DATABASE) -> float:
-        """Lands a file of the data and returns the seconds from its bytes in the zone to the commit.
 
-        Raises:
-            BenchmarkError: If not every event was accepted.
-        """
-        self.server.fresh(WARM_UP_DATABASE)
-        warm_up = self.server.environment(WARM_UP_DATABASE, self.zone(self.warm_up, file_format))
-        job = {
-            "do": "land",
-            "arrived_from": (ARRIVED_AT - timedelta(hours=1)).isoformat(),
-            "arrived_before": (ARRIVED_AT + timedelta(hours=1)).isoformat(),
-            "warm_up": {name: value for name, value in warm_up.items() if name in {"TIDEMARK_WAREHOUSE_URL", "TIDEMARK_LANDING_URL"}},
-        }
-        outcome = self.work_process([sys.executable, "-m", "tests.bench.worker"], job, self.server.environment(database, self.zone(data, file_format)))
-        if outcome["accepted"] != data.events or outcome["landed"] != data.events:
-            raise BenchmarkError(f"{data.events} valid and distinct events were to be accepted, the result is {outcome}")
-        return float(outcome["seconds"])
+def measure(bench: Bench, names: Sequence[str], repeats: int, report: Report) -> None:
+    """Runs the rounds and adds their figures."""
+    trials: dict[str, Any] = {}
+    runs = {
+        "tidemark_parquet": lambda: bench.land_into_empty("parquet"),
+        "tidemark_ndjson_gz": lambda: bench.land_into_empty("ndjson_gz"),
+    }
+    notes: dict[str, str] = {}
+    if "floor" in names:
+        bench.prepare_rows()
+        form, trials["floor"] = fastest(bench, "COPY", COPY_FORMS, bench.copy)
+        runs["floor"] = lambda: bench.copy(form)
+        notes["floor"] = f"format {form}, the fastest of {', '.join(COPY_FORMS)}"
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number, name in interleaved(names, repeats):
+        took = runs[name]()
+        seconds[name].append(took)
+        console.print(f"  round {number + 1} of {repeats}: {name:<20} {took:8.2f} s {bench.data.events / took:12,.0f} events/s")
+    report.facts["trials"] = trials
+    report.figures += [Figure(name, WHAT[name], bench.data.events, tuple(seconds[name]), notes.get(name, "")) for name in names]
 
-    def copy(self, form: str) -> float:
-        """Copies the prepared rows in a form of COPY and returns its seconds."""
-        self.fresh_with_partitions(DATABASE)
-        self.fresh_with_partitions(WARM_UP_DATABASE)
-        self.server.settle()
-        rows = {"rows": str(self.rows(form)), "warm_up_rows": str(self.rows(form, is_few=True))}
-        job = {"do": "copy", "form": form, "warm_up_database": WARM_UP_DATABASE, **rows}
-        outcome = self.work_process([sys.executable, "-m", "tests.bench.worker"], job, self.server.environment(DATABASE, self.work))
-        if outcome["accepted"] != self.data.events:
-            raise BenchmarkError(f"{self.data.events} rows were to be copied, the server counts {outcome['accepted']}")
-        return float(outcome["seconds"])
 
-    def rows(self, form: str, *, is_few: bool = False) -> Path:
-        """File of the rows prepared for COPY."""
-        return self.work / "rows" / f"{'few' if is_few else 'all'}.{form}"
+def set_targets(report: Report) -> None:
+    """The targets of this benchmark; those whose figures are missing count as not measured."""
+    parquet, floor = report.figure("tidemark_parquet"), report.figure("floor")
+    merge = "Tidemark from Parquet ÷ dlt merge from the same Parquet"
+    report.targets = [
+        ratio_target("parquet_to_floor", "Tidemark from Parquet ÷ COPY floor", parquet, floor, at_least=0.8),
+        ratio_target("ndjson_gz_to_floor", "Tidemark from NDJSON.gz ÷ COPY floor", report.figure("tidemark_ndjson_gz"), floor, at_least=0.6),
+        ratio_target("parquet_to_dlt_merge", merge, parquet, report.figure("dlt_merge"), at_least=4),
+        ratio_target(
+            "big_to_empty", "Tidemark beside stored rows ÷ into an empty table", report.figure("big_stored"), report.figure("big_empty"), at_least=0.9
+        ),
+    ]
 
-    def prepare_rows(self) -> None:
-        """Lands the Parquet file once and writes out what was stored, in every form of COPY."""
-        self.server.fresh(DATABASE)
-        self.land("parquet", self.data)
-        self.rows("binary").parent.mkdir(parents=True, exist_ok=True)
-        with connect(Role.LOADER, database=DATABASE) as connection:
-            for form in COPY_FORMS:
-                export(connection, form, self.rows(form))
-                export(connection, form, self.rows(form, is_few=True), limit=WARM_UP_EVENTS)
 
-    def fresh_with_partitions(self, database: str) -> None:
-        """An empty warehouse whose raw table has the partitions of the data."""
-        self.server.fresh(database)
-        with connect(Role.LOADER, database=database) as connection:
-            connection.execute("select ops.ensure_partitions(%s, %s, %s)", (STREAM, FIRST_DAY, FIRST_DAY + timedelta(days=DAYS)))
+def main(
+    events: Annotated[int, typer.Option(min=WARM_UP_EVENTS, help="Events in the file.")] = 1_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
+    only: Annotated[str, typer.Option(help=f"Some of {', '.join(GROUPS)}, separated by commas.")] = ",".join(GROUPS),
+    work: Annotated[Path, typer.Option(help="Folder for data sets and the server's home.")] = REPOSITORY / "build" / "bench",
+    output: Annotated[Path | None, typer.Option(help="The JSON file; <work>/landing.json when not given.")] = None,
+) -> None:
+    """Measures landing beside the floor of COPY and beside other loaders.
 
-    def work_process(self, command: Sequence[str], job: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-        """Runs a measurement in a process of its own.
+    Example: python -m tests.bench.landing --only tidemark,floor --repeats 3
+    """
+    report = Report("landing", {"events": events, "repeats": repeats, "only": only})
+    try:
+        names = contestants(only)
+        data, warm_up = (dataset(work / "data", events=count) for count in (events, WARM_UP_EVENTS))
+        run = work / "run"
+        with bench_server(run / "home") as server:
+            report.facts |= {"server": server.facts(), "data": data.facts()}
+            console.print(f"{server.facts()}")
+            try:
+                measure(Bench(server, run, data, warm_up), names, repeats, report)
+            finally:
+                shutil.rmtree(run, ignore_errors=True)
+    except BenchmarkError as error:
+        console.print(f"[red]✗[/red] {error}", markup=True)
+        raise typer.Exit(1) from None
+    set_targets(report)
+    report.show()
+    report.write(output or work / "landing.json")
+    console.print(f"[dim]{output or work / 'landing.json'}[/dim]", soft_wrap=True)
 
-        Raises:
-            BenchmarkError: If it fails.
-        """
-        done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env=environment, cwd=REPOSITORY)
-        if done.returncode != 0:
-            raise BenchmarkError(f"{' '.join(map(str, command))} failed:\n{done.stderr.strip()}")
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,6 +1,7 @@
 """One measurement of the product, in a process of its own: everything is imported and a small load has run before the clock starts.
 
-Reads a job as JSON from standard input and writes the outcome as JSON to standard output. The environment names warehouse and zone, as for any process of the house.
+Reads a job as JSON from standard input and writes the outcome as JSON to standard output. The environment names warehouse and zone, as for any process of
+the house.
 """
 
 from __future__ import annotations
