@@ -6,118 +6,190 @@ Everything is measured side by side on one server in interleaved rounds. docs/be
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from include.settings import REPOSITORY
-from tests.bench.loaders import COPY_FORMS, Bench
+from tests.bench.big import fill
+from tests.bench.loaders import COPY_FORMS, DLT_FORMS, DLT_STRATEGIES, Bench
 from tests.bench.report import Figure, Report, console, interleaved, ratio_target
 from tests.bench.server import BenchmarkError, bench_server
 from tests.bench.telemetry import dataset
 
 WARM_UP_EVENTS = 1000
-TRIALS = 2
-"""Runs of each form before the rounds, of which the fastest counts, to find the form that takes part."""
-WHAT = {
-    "tidemark_parquet": "Tidemark: Parquet in the zone → validated, deduplicated, committed with ledger",
-    "tidemark_ndjson_gz": "Tidemark: NDJSON.gz in the zone → validated, deduplicated, committed with ledger",
-    "floor": "COPY of the same rows, prepared in memory, into the same table",
-}
-GROUPS = {"tidemark": ("tidemark_parquet", "tidemark_ndjson_gz"), "floor": ("floor",)}
+BIG_DATABASE = "bench_big"
+Trials = dict[str, Any]
 
 
-def contestants(only: str) -> list[str]:
-    """Contestants of a comma-separated list of groups.
+@dataclass(frozen=True)
+class Contestant:
+    """One line of the table.
 
-    Raises:
-        BenchmarkError: If there is no such group.
+    Attributes:
+        name: Name in table and JSON.
+        what: What it does, for a reader.
+        events: Events that a run loads.
+        run: Loads once; takes the round, gives seconds.
+        note: What a reader must know to compare it.
     """
-    groups = [name.strip() for name in only.split(",") if name.strip()]
-    unknown = [name for name in groups if name not in GROUPS]
-    if unknown or not groups:
-        raise BenchmarkError(f"--only takes some of {', '.join(GROUPS)}, separated by commas; got {only!r}")
-    return [contestant for group in GROUPS if group in groups for contestant in GROUPS[group]]
+
+    name: str
+    what: str
+    events: int
+    run: Callable[[int], float]
+    note: str = ""
 
 
-def fastest(bench: Bench, title: str, forms: Sequence[str], run: Any) -> tuple[str, dict[str, float]]:
-    """Tries forms in turns and returns the fastest, and the best seconds of each."""
+def tidemark(bench: Bench, _trials: Trials) -> list[Contestant]:
+    """The product, from both formats."""
+    what = "Tidemark: {} in the zone → validated, deduplicated, committed with ledger"
+    return [
+        Contestant("tidemark_parquet", what.format("Parquet"), bench.data.events, lambda _: bench.land_into_empty("parquet")),
+        Contestant("tidemark_ndjson_gz", what.format("NDJSON.gz"), bench.data.events, lambda _: bench.land_into_empty("ndjson_gz")),
+    ]
+
+
+def floor(bench: Bench, trials: Trials) -> list[Contestant]:
+    """COPY of the rows that the product stored, in the form that is fastest here."""
+    bench.prepare_rows()
+    form, trials["floor"] = fastest("COPY", {form: lambda form=form: bench.copy(form) for form in COPY_FORMS}, turns=3)
+    what = "COPY of the same rows, prepared in memory, into the same table with its keys, indexes and partitions"
+    return [Contestant("floor", what, bench.data.events, lambda _: bench.copy(form), f"{form}, the fastest of {', '.join(COPY_FORMS)}")]
+
+
+def dlt(bench: Bench, trials: Trials) -> list[Contestant]:
+    """dlt from the same Parquet, each in its fastest form: append, merge that counts an event once, merge that does so only if each file holds it once."""
+    form, trials["dlt_append"] = fastest("dlt append", {form: lambda form=form: bench.dlt(None, form) for form in DLT_FORMS})
+    append = Contestant("dlt_append", "dlt: append", bench.data.events, lambda _: bench.dlt(None, form), f"{form}; no key, no index, no duplicate found")
+    found = [append]
+    counts_once = {strategy: bench.dlt_counts_once(strategy) for strategy in DLT_STRATEGIES}
+    trials["dlt_counts_an_event_once_that_a_file_holds_twice"] = counts_once
+    for name, wanted, remark in (("dlt_merge", True, "no unique index"), ("dlt_merge_unchecked", False, "keeps both copies where a file holds an event twice")):
+        ways = {(strategy, form): f"{strategy}/{form}" for strategy in DLT_STRATEGIES if counts_once[strategy] is wanted for form in DLT_FORMS}
+        if ways:
+            best, trials[name] = fastest("dlt merge", {label: lambda way=way: bench.dlt(*way) for way, label in ways.items()})
+            chosen = next(way for way, label in ways.items() if label == best)
+            run = lambda _, way=chosen: bench.dlt(*way)  # noqa: E731
+            found.append(Contestant(name, "dlt: merge on device_id and event_at", bench.data.events, run, f"{best}; {remark}"))
+    return found
+
+
+def pandas(bench: Bench, trials: Trials) -> list[Contestant]:
+    """What many a script does, on a tenth of the events."""
+    chunk, trials["pandas"] = fastest("pandas chunksize", {str(rows): lambda rows=rows: bench.pandas(rows) for rows in (500, 5000)})
+    note = f"chunksize {chunk}; on {bench.tenth.events:,} events: the whole takes ten times as long; no key, no index, nothing validated"
+    return [Contestant("pandas", 'pandas: read_json, to_sql(method="multi") from NDJSON.gz', bench.tenth.events, lambda _: bench.pandas(int(chunk)), note)]
+
+
+GROUPS: dict[str, Callable[[Bench, Trials], list[Contestant]]] = {"tidemark": tidemark, "floor": floor, "dlt": dlt, "pandas": pandas}
+
+
+def big(bench: Bench, stored: int, repeats: int, cache: Path, report: Report) -> list[Contestant]:
+    """The product beside stored rows and into an empty table, in each round from a Parquet file of another plant."""
+    plants = [dataset(cache, events=bench.data.events, plant=number + 1) for number in range(repeats)]
+    devices = pl.concat([pl.read_parquet(plant.parquet, columns=["device_id"]) for plant in plants])["device_id"].unique().sort().to_list()
+    bench.server.fresh(BIG_DATABASE)
+    bench.land(bench.warm_up, "parquet", BIG_DATABASE)
+    report.facts["stored"] = fill(BIG_DATABASE, stored, devices)
+    what = "Tidemark: Parquet in the zone, "
+    return [
+        Contestant("big_empty", f"{what}into an empty table", bench.data.events, lambda number: bench.land_into_empty("parquet", plants[number])),
+        Contestant(
+            "big_stored", f"{what}beside {stored:,} rows of the same months", bench.data.events, lambda n: bench.land(plants[n], "parquet", BIG_DATABASE)
+        ),
+    ]
+
+
+def fastest(title: str, ways: dict[str, Callable[[], float]], turns: int = 1) -> tuple[str, dict[str, float]]:
+    """Tries ways in turns.
+
+    Returns:
+        The fastest, and the best seconds of each.
+    """
     best: dict[str, float] = {}
-    for _, form in interleaved(forms, TRIALS):
-        seconds = run(form)
-        best[form] = min(seconds, best.get(form, seconds))
-        console.print(f"  [dim]trial: {title} {form:<12} {seconds:8.2f} s[/dim]")
-    return min(best, key=lambda form: best[form]), {form: round(seconds, 4) for form, seconds in best.items()}
+    for _, name in interleaved(list(ways), turns):
+        seconds = ways[name]()
+        best[name] = min(seconds, best.get(name, seconds))
+        console.print(f"  [dim]trial: {title} {name:<28} {seconds:8.2f} s[/dim]")
+    return min(best, key=lambda name: best[name]), {name: round(seconds, 4) for name, seconds in best.items()}
 
 
-def measure(bench: Bench, names: Sequence[str], repeats: int, report: Report) -> None:
-    """Runs the rounds and adds their figures."""
-    trials: dict[str, Any] = {}
-    runs = {
-        "tidemark_parquet": lambda: bench.land_into_empty("parquet"),
-        "tidemark_ndjson_gz": lambda: bench.land_into_empty("ndjson_gz"),
-    }
-    notes: dict[str, str] = {}
-    if "floor" in names:
-        bench.prepare_rows()
-        form, trials["floor"] = fastest(bench, "COPY", COPY_FORMS, bench.copy)
-        runs["floor"] = lambda: bench.copy(form)
-        notes["floor"] = f"format {form}, the fastest of {', '.join(COPY_FORMS)}"
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number, name in interleaved(names, repeats):
-        took = runs[name]()
+def play(contestants: Sequence[Contestant], repeats: int) -> list[Figure]:
+    """Runs interleaved rounds."""
+    by_name = {contestant.name: contestant for contestant in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in by_name}
+    for number, name in interleaved(list(by_name), repeats):
+        took = by_name[name].run(number)
         seconds[name].append(took)
-        console.print(f"  round {number + 1} of {repeats}: {name:<20} {took:8.2f} s {bench.data.events / took:12,.0f} events/s")
-    report.facts["trials"] = trials
-    report.figures += [Figure(name, WHAT[name], bench.data.events, tuple(seconds[name]), notes.get(name, "")) for name in names]
+        console.print(f"  round {number + 1} of {repeats}: {name:<20} {took:8.2f} s {by_name[name].events / took:12,.0f} events/s")
+    return [Figure(each.name, each.what, each.events, tuple(seconds[each.name]), each.note) for each in contestants]
 
 
 def set_targets(report: Report) -> None:
     """The targets of this benchmark; those whose figures are missing count as not measured."""
-    parquet, floor = report.figure("tidemark_parquet"), report.figure("floor")
-    merge = "Tidemark from Parquet ÷ dlt merge from the same Parquet"
+    parquet, ndjson, copy = report.figure("tidemark_parquet"), report.figure("tidemark_ndjson_gz"), report.figure("floor")
+    merge, stored, empty = report.figure("dlt_merge"), report.figure("big_stored"), report.figure("big_empty")
     report.targets = [
-        ratio_target("parquet_to_floor", "Tidemark from Parquet ÷ COPY floor", parquet, floor, at_least=0.8),
-        ratio_target("ndjson_gz_to_floor", "Tidemark from NDJSON.gz ÷ COPY floor", report.figure("tidemark_ndjson_gz"), floor, at_least=0.6),
-        ratio_target("parquet_to_dlt_merge", merge, parquet, report.figure("dlt_merge"), at_least=4),
-        ratio_target(
-            "big_to_empty", "Tidemark beside stored rows ÷ into an empty table", report.figure("big_stored"), report.figure("big_empty"), at_least=0.9
-        ),
+        ratio_target("parquet_to_floor", "Tidemark from Parquet ÷ COPY floor", parquet, copy, at_least=0.8),
+        ratio_target("ndjson_gz_to_floor", "Tidemark from NDJSON.gz ÷ COPY floor", ndjson, copy, at_least=0.6),
+        ratio_target("parquet_to_dlt_merge", "Tidemark from Parquet ÷ dlt merge from the same Parquet", parquet, merge, at_least=4),
+        ratio_target("big_to_empty", "Tidemark beside stored rows ÷ into an empty table (--big)", stored, empty, at_least=0.9),
     ]
+
+
+def chosen_groups(only: str) -> list[str]:
+    """Groups of a comma-separated list, in the order of the table.
+
+    Raises:
+        BenchmarkError: If there is no such group.
+    """
+    names = {name.strip() for name in only.split(",")} - {""}
+    if not names or names - set(GROUPS) - {"big"}:
+        raise BenchmarkError(f"--only takes some of {', '.join(GROUPS)} and big, separated by commas; got {only!r}")
+    return [name for name in (*GROUPS, "big") if name in names]
 
 
 def main(
     events: Annotated[int, typer.Option(min=WARM_UP_EVENTS, help="Events in the file.")] = 1_000_000,
     repeats: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
-    only: Annotated[str, typer.Option(help=f"Some of {', '.join(GROUPS)}, separated by commas.")] = ",".join(GROUPS),
-    work: Annotated[Path, typer.Option(help="Folder for data sets and the server's home.")] = REPOSITORY / "build" / "bench",
+    only: Annotated[str, typer.Option(help=f"Some of {', '.join(GROUPS)} and big, separated by commas.")] = ",".join(GROUPS),
+    is_big: Annotated[bool, typer.Option("--big", help="Also the rate beside stored rows; takes some ten minutes and 35 GB more.")] = False,
+    stored: Annotated[int, typer.Option(min=1000, help="Rows stored for --big.")] = 50_000_000,
+    work: Annotated[Path, typer.Option(help="Folder for data sets, the server's home and the JSON file.")] = REPOSITORY / "build" / "bench",
     output: Annotated[Path | None, typer.Option(help="The JSON file; <work>/landing.json when not given.")] = None,
 ) -> None:
     """Measures landing beside the floor of COPY and beside other loaders.
 
     Example: python -m tests.bench.landing --only tidemark,floor --repeats 3
     """
-    report = Report("landing", {"events": events, "repeats": repeats, "only": only})
+    report = Report("landing", {"events": events, "repeats": repeats, "only": only, "big": is_big, "stored": stored})
+    run, target = work / "run", output or work / "landing.json"
     try:
-        names = contestants(only)
-        data, warm_up = (dataset(work / "data", events=count) for count in (events, WARM_UP_EVENTS))
-        run = work / "run"
+        groups = chosen_groups(f"{only},big" if is_big else only)
+        data, warm_up, tenth = (dataset(work / "data", events=count) for count in (events, WARM_UP_EVENTS, events // 10))
         with bench_server(run / "home") as server:
-            report.facts |= {"server": server.facts(), "data": data.facts()}
-            console.print(f"{server.facts()}")
+            report.facts |= {"server": server.facts(), "data": data.facts(), "trials": {}}
+            report.show_facts()
+            bench = Bench(server, run, data, warm_up, tenth, work / "venv" / "bin" / "python")
             try:
-                measure(Bench(server, run, data, warm_up), names, repeats, report)
+                contestants = [each for group in groups if group in GROUPS for each in GROUPS[group](bench, report.facts["trials"])]
+                report.figures = play(contestants, repeats) if contestants else []
+                if "big" in groups:
+                    report.figures += play(big(bench, stored, repeats, work / "data", report), repeats)
             finally:
                 shutil.rmtree(run, ignore_errors=True)
     except BenchmarkError as error:
-        console.print(f"[red]✗[/red] {error}", markup=True)
+        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
     set_targets(report)
     report.show()
-    report.write(output or work / "landing.json")
-    console.print(f"[dim]{output or work / 'landing.json'}[/dim]", soft_wrap=True)
+    report.write(target)
+    console.print(f"[dim]{target}[/dim]", soft_wrap=True)
 
 
 if __name__ == "__main__":

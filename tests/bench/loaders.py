@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,9 @@ from tests.bench.worker import export
 
 DATABASE, WARM_UP_DATABASE = "bench", "bench_warm_up"
 COPY_FORMS = ("binary", "text", "csv")
+DLT_STRATEGIES = ("delete-insert", "upsert", "insert-only")
+DLT_FORMS = ("parquet/whole", "parquet/pieces", "csv/whole", "csv/pieces")
+"""How Arrow reaches PostgreSQL (parquet: by ADBC's binary COPY), and whether dlt works on one file or on ten, several at once."""
 _WORKER = (sys.executable, "-m", "tests.bench.worker")
 
 
@@ -32,17 +37,21 @@ class Bench:
         folder: For zones and prepared rows; removed at the end.
         data: What is loaded.
         warm_up: The same in small, loaded by each process before its clock starts.
+        tenth: A tenth of the events, for loaders that would take too long.
+        peers: Python of the environment of other loaders.
     """
 
     server: BenchServer
     folder: Path
     data: Dataset
     warm_up: Dataset
+    tenth: Dataset
+    peers: Path
 
-    def land_into_empty(self, file_format: str) -> float:
-        """Lands the data into an empty warehouse; seconds from the bytes in the zone to the commit."""
+    def land_into_empty(self, file_format: str, data: Dataset | None = None) -> float:
+        """Lands data (the benchmark's where none are given) into an empty warehouse; seconds from the bytes in the zone to the commit."""
         self.server.fresh(DATABASE)
-        return self.land(self.data, file_format, DATABASE)
+        return self.land(data or self.data, file_format, DATABASE)
 
     def land(self, data: Dataset, file_format: str, database: str) -> float:
         """Lands a file (`parquet` or `ndjson_gz`) into a database; seconds from its bytes in the zone to the commit.
@@ -89,6 +98,36 @@ class Bench:
                 export(connection, form, self._rows(form))
                 export(connection, form, self._rows(form, is_few=True), limit=self.warm_up.events)
 
+    def dlt(self, strategy: str | None, form: str) -> float:
+        """Loads the Parquet file by dlt into a table of its own making; seconds from the file to the end of its run.
+
+        Args:
+            strategy: How it merges on the key; None to append.
+            form: One of `DLT_FORMS`.
+
+        Raises:
+            BenchmarkError: If the table does not hold every event once.
+        """
+        outcome = self._run_dlt(self.data, strategy, form, copies=1)
+        if outcome["rows"] != self.data.events:
+            raise BenchmarkError(f"dlt was to load {self.data.events} events, its table holds {outcome['rows']}")
+        return float(outcome["seconds"])
+
+    def dlt_counts_once(self, strategy: str) -> bool:
+        """Whether a merge strategy of dlt counts events once that a file holds twice."""
+        return bool(self._run_dlt(self.warm_up, strategy, DLT_FORMS[0], copies=2)["rows"] == self.warm_up.events)
+
+    def pandas(self, chunk_rows: int) -> float:
+        """Loads a tenth of the events by pandas into a table without any key; seconds.
+
+        Raises:
+            BenchmarkError: If the table does not hold every event.
+        """
+        outcome = self._run_peer("pandas_load", {"chunk_rows": chunk_rows, "file": str(self.tenth.ndjson_gz), "warm_up": str(self.warm_up.ndjson_gz)}, {})
+        if outcome["rows"] != self.tenth.events:
+            raise BenchmarkError(f"pandas was to load {self.tenth.events} events, its table holds {outcome['rows']}")
+        return float(outcome["seconds"])
+
     def run(self, command: Sequence[str], job: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
         """Runs a measurement in a process of its own, once the server has written out what earlier work left behind.
 
@@ -100,6 +139,30 @@ class Bench:
         if done.returncode != 0:
             raise BenchmarkError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
         return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    def _run_dlt(self, data: Dataset, strategy: str | None, form: str, *, copies: int) -> dict[str, Any]:
+        file_format, pieces = form.split("/")
+        piece_rows = max(1, data.events // 10) if pieces == "pieces" else data.events
+        settings = {
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "RUNTIME__LOG_LEVEL": "ERROR",
+            "DATA_WRITER__DISABLE_COMPRESSION": "true",
+            "EXTRACT__DATA_WRITER__FILE_MAX_ITEMS": str(piece_rows),
+            "NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS": str(piece_rows),
+            "NORMALIZE__WORKERS": str(os.cpu_count() or 1) if pieces == "pieces" else "1",
+        }
+        folder = self.folder / "dlt"
+        shutil.rmtree(folder, ignore_errors=True)
+        job = {"strategy": strategy, "file_format": file_format, "piece_rows": piece_rows, "copies": copies, "folder": str(folder)}
+        return self._run_peer("dlt_load", job | {"file": str(data.parquet), "warm_up": str(self.warm_up.parquet)}, settings)
+
+    def _run_peer(self, script: str, job: dict[str, Any], settings: dict[str, str]) -> dict[str, Any]:
+        if not self.peers.exists():
+            raise BenchmarkError(f"{self.peers} is missing: `make bench-landing` makes the environment of other loaders, or leave them out with --only")
+        self.server.fresh(DATABASE)
+        job |= {"url": self.server.owner_url(DATABASE)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMARK_")}
+        return self.run((str(self.peers), "-m", f"tests.bench.peers.{script}"), job, environment | settings)
 
     def _zone(self, data: Dataset, file_format: str) -> Path:
         """A zone that holds one file of the data, made where it is not there yet."""

@@ -180,6 +180,17 @@ class Report:
         scratch.write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         scratch.replace(path)
 
+    def show_facts(self) -> None:
+        """Prints what is known before the first measurement: machine, server, data."""
+        grid = Table(title=f"bench-{self.name}", title_justify="left", title_style="bold", show_header=False)
+        for title, facts in {"options": self.options, "machine": machine_facts(), **self.facts}.items():
+            for name, value in facts.items():
+                shown = (
+                    ", ".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, Mapping) else f"{value:,}" if type(value) is int else value
+                )
+                grid.add_row(title, name, str(shown))
+        console.print(grid)
+
     def show(self) -> None:
         """Prints figures and targets."""
         grid = Table(title=f"bench-{self.name}", title_justify="left", title_style="bold")
