@@ -145,8 +145,8 @@ def _facts(connection: psycopg.Connection, devices: int) -> dict[str, object]:
     return {"rows": stored, "devices": devices, "event_time": span, "table_bytes": heap, "index_bytes": indexes}
 
 
-def _one(connection: psycopg.Connection, query: str | sql.Composable, parameters: Sequence[object] = ()) -> int:
-    row = connection.execute(query if isinstance(query, sql.Composable) else query.encode(), parameters).fetchone()
+def _one(connection: psycopg.Connection, query: str | sql.Composed, parameters: Sequence[object] = ()) -> int:
+    row = connection.execute(query if isinstance(query, sql.Composed) else query.encode(), parameters).fetchone()
     if row is None:
         raise BenchmarkError("the server gave no row")
     return int(row[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,45 +46,47 @@ class Contestant:
     note: str = ""
 
 
+def _each_round(run: Callable[..., float], *arguments: Any) -> Callable[[int], float]:
+    """The same in every round."""
+    return lambda _: run(*arguments)
+
+
 def tidemark(bench: Bench, _trials: Trials) -> list[Contestant]:
     """The product, from both formats."""
     what = "Tidemark: {} in the zone → validated, deduplicated, committed with ledger"
     return [
-        Contestant("tidemark_parquet", what.format("Parquet"), bench.data.events, lambda _: bench.land_into_empty("parquet")),
-        Contestant("tidemark_ndjson_gz", what.format("NDJSON.gz"), bench.data.events, lambda _: bench.land_into_empty("ndjson_gz")),
+        Contestant("tidemark_parquet", what.format("Parquet"), bench.data.events, _each_round(bench.land_into_empty, "parquet")),
+        Contestant("tidemark_ndjson_gz", what.format("NDJSON.gz"), bench.data.events, _each_round(bench.land_into_empty, "ndjson_gz")),
     ]
 
 
 def floor(bench: Bench, trials: Trials) -> list[Contestant]:
     """COPY of the rows that the product stored, in the form that is fastest here."""
     bench.prepare_rows()
-    form, trials["floor"] = fastest("COPY", {form: lambda form=form: bench.copy(form) for form in COPY_FORMS}, turns=3)
+    form, trials["floor"] = fastest("COPY", {form: partial(bench.copy, form) for form in COPY_FORMS}, turns=3)
     what = "COPY of the same rows, prepared in memory, into the same table with its keys, indexes and partitions"
-    return [Contestant("floor", what, bench.data.events, lambda _: bench.copy(form), f"{form}, the fastest of {', '.join(COPY_FORMS)}")]
+    return [Contestant("floor", what, bench.data.events, _each_round(bench.copy, form), f"{form}, the fastest of {', '.join(COPY_FORMS)}")]
 
 
 def dlt(bench: Bench, trials: Trials) -> list[Contestant]:
     """dlt from the same Parquet, each in its fastest form: append, merge that counts an event once, merge that does so only if each file holds it once."""
-    form, trials["dlt_append"] = fastest("dlt append", {form: lambda form=form: bench.dlt(None, form) for form in DLT_FORMS})
-    append = Contestant("dlt_append", "dlt: append", bench.data.events, lambda _: bench.dlt(None, form), f"{form}; no key, no index, no duplicate found")
-    found = [append]
+    form, trials["dlt_append"] = fastest("dlt append", {form: partial(bench.dlt, None, form) for form in DLT_FORMS})
+    remark = f"{form}; no key, no index, no duplicate found"
+    found = [Contestant("dlt_append", "dlt: append", bench.data.events, _each_round(bench.dlt, None, form), remark)]
     counts_once = {strategy: bench.dlt_counts_once(strategy) for strategy in DLT_STRATEGIES}
     trials["dlt_counts_an_event_once_that_a_file_holds_twice"] = counts_once
     for name, wanted, remark in (("dlt_merge", True, "no unique index"), ("dlt_merge_unchecked", False, "keeps both copies where a file holds an event twice")):
-        ways = {(strategy, form): f"{strategy}/{form}" for strategy in DLT_STRATEGIES if counts_once[strategy] is wanted for form in DLT_FORMS}
+        ways = {f"{strategy}/{form}": (strategy, form) for strategy in DLT_STRATEGIES if counts_once[strategy] is wanted for form in DLT_FORMS}
         if ways:
-            best, trials[name] = fastest("dlt merge", {label: lambda way=way: bench.dlt(*way) for way, label in ways.items()})
-            chosen = next(way for way, label in ways.items() if label == best)
-            run = lambda _, way=chosen: bench.dlt(*way)  # noqa: E731
-            found.append(Contestant(name, "dlt: merge on device_id and event_at", bench.data.events, run, f"{best}; {remark}"))
+            best, trials[name] = fastest("dlt merge", {label: partial(bench.dlt, *way) for label, way in ways.items()})
+            found.append(Contestant(name, "dlt: merge on device_id and event_at", bench.data.events, _each_round(bench.dlt, *ways[best]), f"{best}; {remark}"))
     return found
 
 
-def pandas(bench: Bench, trials: Trials) -> list[Contestant]:
+def pandas(bench: Bench, _trials: Trials) -> list[Contestant]:
     """What many a script does, on a tenth of the events."""
-    chunk, trials["pandas"] = fastest("pandas chunksize", {str(rows): lambda rows=rows: bench.pandas(rows) for rows in (500, 5000)})
-    note = f"chunksize {chunk}; on {bench.tenth.events:,} events: the whole takes ten times as long; no key, no index, nothing validated"
-    return [Contestant("pandas", 'pandas: read_json, to_sql(method="multi") from NDJSON.gz', bench.tenth.events, lambda _: bench.pandas(int(chunk)), note)]
+    note = f"on {bench.tenth.events:,} events, the whole takes ten times as long; no key, no index, nothing validated"
+    return [Contestant("pandas", 'pandas: read_json, to_sql(method="multi") from NDJSON.gz', bench.tenth.events, _each_round(bench.pandas), note)]
 
 
 GROUPS: dict[str, Callable[[Bench, Trials], list[Contestant]]] = {"tidemark": tidemark, "floor": floor, "dlt": dlt, "pandas": pandas}

@@ -25,6 +25,8 @@ COPY_FORMS = ("binary", "text", "csv")
 DLT_STRATEGIES = ("delete-insert", "upsert", "insert-only")
 DLT_FORMS = ("parquet/whole", "parquet/pieces", "csv/whole", "csv/pieces")
 """How Arrow reaches PostgreSQL (parquet: by ADBC's binary COPY), and whether dlt works on one file or on ten, several at once."""
+PANDAS_CHUNK_ROWS = 500
+"""Rows of one insert; larger statements take SQLAlchemy longer than they save."""
 _WORKER = (sys.executable, "-m", "tests.bench.worker")
 
 
@@ -117,13 +119,15 @@ class Bench:
         """Whether a merge strategy of dlt counts events once that a file holds twice."""
         return bool(self._run_dlt(self.warm_up, strategy, DLT_FORMS[0], copies=2)["rows"] == self.warm_up.events)
 
-    def pandas(self, chunk_rows: int) -> float:
+    def pandas(self) -> float:
         """Loads a tenth of the events by pandas into a table without any key; seconds.
 
         Raises:
             BenchmarkError: If the table does not hold every event.
         """
-        outcome = self._run_peer("pandas_load", {"chunk_rows": chunk_rows, "file": str(self.tenth.ndjson_gz), "warm_up": str(self.warm_up.ndjson_gz)}, {})
+        outcome = self._run_peer(
+            "pandas_load", {"chunk_rows": PANDAS_CHUNK_ROWS, "file": str(self.tenth.ndjson_gz), "warm_up": str(self.warm_up.ndjson_gz)}, {}
+        )
         if outcome["rows"] != self.tenth.events:
             raise BenchmarkError(f"pandas was to load {self.tenth.events} events, its table holds {outcome['rows']}")
         return float(outcome["seconds"])

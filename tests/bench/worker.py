@@ -29,13 +29,13 @@ PIECE_BYTES = 256 << 10
 
 def land(job: dict[str, Any]) -> dict[str, Any]:
     """Lands what the zone holds, after a small zone into a database for that purpose."""
-    window = {"arrived_from": datetime.fromisoformat(job["arrived_from"]), "arrived_before": datetime.fromisoformat(job["arrived_before"])}
+    since, before = datetime.fromisoformat(job["arrived_from"]), datetime.fromisoformat(job["arrived_before"])
     there = {name: os.environ[name] for name in job["warm_up"]}
     _point_to(job["warm_up"])
-    land_pending(STREAM, **window)
+    land_pending(STREAM, arrived_from=since, arrived_before=before)
     _point_to(there)
     started = time.perf_counter()
-    result = land_pending(STREAM, **window)
+    result = land_pending(STREAM, arrived_from=since, arrived_before=before)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, **result.counts()}
 
@@ -65,7 +65,7 @@ def _copy(rows: memoryview, form: str, database: str | None) -> int:
 
 
 def export(connection: psycopg.Connection, form: str, path: Path, limit: int | None = None) -> None:
-    """Writes the rows of the raw table as COPY wants them, in the order in which they were landed.
+    """Writes the rows of the raw table as COPY wants them, in the order in which landing stored them.
 
     Args:
         connection: As a role that may read raw.
@@ -74,7 +74,7 @@ def export(connection: psycopg.Connection, form: str, path: Path, limit: int | N
         limit: At most so many rows; all when None.
     """
     columns = sql.SQL(", ").join(map(sql.Identifier, raw_columns(load_contract(STREAM))))
-    query = sql.SQL("copy (select {} from {} order by _file_id, _row_number limit {}) to stdout (format {})")
+    query = sql.SQL("copy (select {} from {} order by tableoid, ctid limit {}) to stdout (format {})")
     statement = query.format(columns, sql.Identifier("raw", STREAM), sql.Literal(limit), sql.SQL(form))
     with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(statement) as stream:
         for piece in stream:

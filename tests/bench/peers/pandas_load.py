@@ -24,7 +24,7 @@ def load(job: dict[str, Any], path: str, name: str) -> dict[str, Any]:
         flat.to_sql(name, connection, index=False, method="multi", chunksize=job["chunk_rows"])
     seconds = time.perf_counter() - started
     with engine.connect() as connection:
-        rows = connection.execute(sqlalchemy.text(f"select count(*) from {name}")).scalar_one()
+        rows: int = connection.execute(sqlalchemy.text(f"select count(*) from {name}")).scalar_one()
     return {"seconds": seconds, "rows": rows, "version": f"pandas {pd.__version__}"}
 
 
