@@ -6,6 +6,8 @@ Everything is measured side by side on one server in interleaved rounds. docs/be
 from __future__ import annotations
 
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -63,7 +65,7 @@ def tidemark(bench: Bench, _trials: Trials) -> list[Contestant]:
 def floor(bench: Bench, trials: Trials) -> list[Contestant]:
     """COPY of the rows that the product stored, in the form that is fastest here."""
     bench.prepare_rows()
-    form, trials["floor"] = fastest("COPY", {form: partial(bench.copy, form) for form in COPY_FORMS}, turns=3)
+    form, trials["floor"] = fastest("COPY", {form: partial(bench.copy, form) for form in COPY_FORMS}, turns=2)
     what = "COPY of the same rows, prepared in memory, into the same table with its keys, indexes and partitions"
     return [Contestant("floor", what, bench.data.events, _each_round(bench.copy, form), f"{form}, the fastest of {', '.join(COPY_FORMS)}")]
 
@@ -170,15 +172,19 @@ def main(
 
     Example: python -m tests.bench.landing --only tidemark,floor --repeats 3
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the server goes too
     report = Report("landing", {"events": events, "repeats": repeats, "only": only, "big": is_big, "stored": stored})
     run, target = work / "run", output or work / "landing.json"
     try:
         groups = chosen_groups(f"{only},big" if is_big else only)
+        peers = work / "venv" / "bin" / "python"
+        if {"dlt", "pandas"} & set(groups) and not peers.exists():
+            raise BenchmarkError(f"{peers} is missing: `make bench-landing` makes the environment of other loaders, or leave them out with --only")
         data, warm_up, tenth = (dataset(work / "data", events=count) for count in (events, WARM_UP_EVENTS, events // 10))
         with bench_server(run / "home") as server:
             report.facts |= {"server": server.facts(), "data": data.facts(), "trials": {}}
             report.show_facts()
-            bench = Bench(server, run, data, warm_up, tenth, work / "venv" / "bin" / "python")
+            bench = Bench(server, run, data, warm_up, tenth, peers)
             try:
                 contestants = [each for group in groups if group in GROUPS for each in GROUPS[group](bench, report.facts["trials"])]
                 report.figures = play(contestants, repeats) if contestants else []
