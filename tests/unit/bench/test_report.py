@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.page import PAGE, markdown, markers, with_outcome
 from tests.bench.report import Figure, Report, Target, interleaved, ratio_target
 
 FAST = Figure("fast", "loads quickly", 1000, (1.0, 2.0, 1.5))
@@ -69,3 +70,24 @@ def test_the_file_holds_every_figure_its_target_and_the_machine(tmp_path: Path) 
     assert written["targets_met"] is False
     assert {"cpu_model", "cores", "memory_gib"} <= written["machine"].keys()
     assert [path.name for path in path.parent.iterdir()] == ["example.json"]
+
+
+def test_the_page_takes_figures_from_the_file_and_keeps_its_words() -> None:
+    made = report(ratio_target("ratio", "fast ÷ slow", FAST, SLOW, at_least=4), Target("c", "something else", None, at_most=1.0))
+    made.name, made.facts = "landing", {"server": {"version": "PostgreSQL 18.4 on x86_64", "settings": {"fsync": "on"}}}
+    outcome = made.as_dict()
+    page = with_outcome(PAGE.read_text(encoding="utf-8"), outcome)
+    assert "| `fast` | loads quickly | 1.50 | 667 | 67% | 3 |" in page
+    assert "| fast ÷ slow | ≥ 4 | 3.33 | 10.00, 2.50, 2.00 | missed |" in page
+    assert "| something else | ≤ 1 | – |  | not measured |" in page
+    assert "All targets met: no." in page
+    assert "PostgreSQL 18.4 with `fsync=on`" in page
+    start, end = markers("landing")
+    assert page.split(start)[0] == PAGE.read_text(encoding="utf-8").split(start)[0]
+    assert with_outcome(page, outcome) == page
+    assert with_outcome(f"{start}\nold\n{end}\n", outcome) == f"{start}\n{markdown(outcome)}{end}\n"
+
+
+def test_a_page_without_a_place_for_the_figures_is_refused() -> None:
+    with pytest.raises(ValueError, match="figures of example"):
+        with_outcome("# Benchmarks", {"benchmark": "example"})
