@@ -106,7 +106,7 @@ def test_a_row_that_fails_again_stays_open_with_every_verdict(warehouse, monkeyp
 
 
 def test_a_replayed_row_counts_as_it_would_have_had_it_landed(warehouse, monkeypatch):
-    land_under(monkeypatch, with_field(ORDERS, "order_channel", enum=("store",)))
+    land_under(monkeypatch, with_field(ORDERS, "channel_code", enum=("in_store",)))
     first, later = order("o1", "c1", at(0), updated_at=at(0, 1)), order("o1", "c2", at(0), updated_at=at(0, 5))
     put("orders", [first, later, order("o2", "c1", at(0)), order("o2", "c1", at(0)), order("o3", "c3", at(0), updated_at=at(0, 2))], arrived_at=at(0, 6))
     assert land("orders").quarantined == 5
