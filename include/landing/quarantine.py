@@ -74,7 +74,7 @@ _CONDITIONS = {
     "tenant": "q.tenant_id = %(tenant)s",
     "ids": "q.quarantine_id = any(%(ids)s)",
 }
-# A row's newest verdict is that of the last replay that failed, else that of its landing.
+# What every question about the quarantine reads. A row's newest verdict is that of the last replay that failed, else that of its landing.
 QUARANTINED = sql.SQL(
     "from ops.quarantine as q join ops.file as f using (file_id) left join lateral (select e.codes, e.errors from ops.quarantine_event as e "
     "where e.quarantine_id = q.quarantine_id and e.outcome = 'failed' order by e.event_id desc limit 1) as latest on true"
@@ -187,15 +187,16 @@ def count_quarantined(selection: Filter) -> int:
     return int(row[0]) if row else 0
 
 
-def show_quarantined(quarantine_id: int) -> QuarantinedRow:
-    """One row in quarantine.
+def show_quarantined(quarantine_id: int, selection: Filter | None = None) -> QuarantinedRow:
+    """One row in quarantine, in whatever state.
 
     Raises:
-        LandingError: If there is no such row.
+        LandingError: If there is no such row, or the selection does not name it.
     """
-    found = list_quarantined(Filter(state=None, ids=(quarantine_id,)))
+    found = list_quarantined(replace(selection or Filter(state=None), ids=(quarantine_id,)))
     if not found:
-        raise LandingError(f"no row {quarantine_id} in quarantine; `tidemark quarantine list` shows what is there")
+        which = "of those that the options name " if selection and not selection.is_empty else ""
+        raise LandingError(f"no row {quarantine_id} {which}in quarantine; `tidemark quarantine list --state all` shows what is there")
     return found[0]
 
 
@@ -218,6 +219,7 @@ def discard(selection: Filter, *, by: str, reason: str) -> int:
 
     Raises:
         LandingBusy: If a stream is being loaded for longer than 30 seconds. Streams before it in the alphabet are done; run it again.
+        LandingError: If the reason is blank.
     """
     return _mark(selection, State.OPEN, State.DISCARDED, "discard", by, reason)
 
@@ -241,6 +243,8 @@ def reopen(selection: Filter, *, by: str, reason: str) -> int:
 
 def _mark(selection: Filter, before: State, after: State, action: str, by: str, reason: str) -> int:
     """Moves rows from a state to another, a stream a transaction, under the lock of its loads: a replay under way settles its rows first."""
+    if not reason.strip():
+        raise LandingError(f"to {action} rows needs a reason that says something")
     marked = 0
     statement = (
         "with chosen as (select q.quarantine_id {source} where {where}), "

@@ -28,6 +28,7 @@ from include.landing.errors import LandingUnbalanced
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.load import BATCH_FILES, PSEUDONYM_KEY, LandingResult, Progress, ProgressListener, land_apart
 from include.landing.mapped import mapped_chunks
+from include.landing.originals import find_landed
 from include.landing.payload import chunk_of_lines
 from include.landing.quarantine import QUARANTINED, Filter, State
 from include.landing.readers import Source, read_chunks
@@ -106,6 +107,14 @@ def replay(stream: str, selection: Filter, *, by: str, dry_run: bool = False, pr
             if progress:
                 progress(Progress(stream, done, len(candidates), result.landed))
     return result
+
+
+def streams_to_replay(selection: Filter) -> list[str]:
+    """Streams with open rows among the selection, in alphabetical order."""
+    where, parameters = replace(selection, state=State.OPEN).where()
+    with connect(Role.LOADER) as connection:
+        rows = connection.execute(sql.SQL("select distinct q.stream {} where {} order by 1").format(QUARANTINED, where), parameters).fetchall()
+    return [str(stream) for (stream,) in rows]
 
 
 def _newest(connection: psycopg.Connection) -> int:
@@ -225,8 +234,8 @@ class ReplayAttempt(Attempt):
 
     def _chunks_of_file(self, position: int) -> Iterator[Chunk]:
         arrival = self._arrivals[position]
-        file = self._zone.find(arrival.file.address)
-        if file is None or (file.version_tag != arrival.file.version_tag and self._zone.content_hash(file) != arrival.content_hash):
+        file = find_landed(self._zone, arrival.file.address, arrival.file.version_tag, arrival.content_hash)
+        if file is None:
             self._gone[position] = _GONE
             return
         source = Source(position, self._zone.open(file), file.file_format, file.compression)

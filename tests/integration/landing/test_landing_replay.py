@@ -6,8 +6,6 @@ import gzip
 import io
 import json
 import random
-from collections import Counter
-from datetime import datetime, timedelta
 
 import polars as pl
 import psycopg
@@ -21,7 +19,7 @@ from include.landing.quarantine import Filter, State, count_quarantined, discard
 from include.landing.replay import replay
 from include.warehouse import Role, connect
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
-from tests.support.payloads import at, iso, order, put, telemetry, zone
+from tests.support.payloads import at, order, put, telemetry, zone
 from tests.support.stricter import land_under, replay_under, with_field, with_rule
 
 NOW = at(3)
@@ -35,7 +33,10 @@ def land(stream="device_telemetry"):
     return result
 
 
-def again(stream="device_telemetry", selection=Filter(), **options):
+OPEN = Filter()
+
+
+def again(stream="device_telemetry", selection=OPEN, **options):
     result = replay(stream, selection, by="tester", **options)
     assert_balanced()
     return result

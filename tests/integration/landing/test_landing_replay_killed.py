@@ -50,8 +50,13 @@ def picky(monkeypatch):
 def put_orders(number):
     """New events, copies that say the same and something else, of one stored row a correction, and two rows that never pass; and a file of another format."""
     states = [order(f"o{number}", "c1", at(0), updated_at=at(0, 1)), order(f"o{number}", "c2", at(0, 1), updated_at=at(0, 2)), order(f"p{number}", "c1", at(0))]
-    put("orders", [*states, states[2], order("o0", f"c{number}", at(0), updated_at=at(0, 3, number)), "{broken", order("q", "c1", at(0), gross=-1.0)], arrived_at=at(0, 4, number))
-    cells = f"orderId,customerId,orderedAt,updatedAt,status,currency,channel,quantity,grossAmount,netAmount\nr{number},c1,2026-03-01T00:00:00Z,2026-03-01T00:00:00Z,paid,USD,online,1,5,5\n"
+    put(
+        "orders",
+        [*states, states[2], order("o0", f"c{number}", at(0), updated_at=at(0, 3, number)), "{broken", order("q", "c1", at(0), gross=-1.0)],
+        arrived_at=at(0, 4, number),
+    )
+    header = "orderId,customerId,orderedAt,updatedAt,status,currency,channel,quantity,grossAmount,netAmount"
+    cells = f"{header}\nr{number},c1,2026-03-01T00:00:00Z,2026-03-01T00:00:00Z,paid,USD,online,1,5,5\n"
     zone().put("orders", cells.encode(), source="cells", ext="csv", arrived_at=at(0, 4, number))
     land_pending("orders", arrived_from=at(0), arrived_before=at(1))
 
@@ -88,7 +93,7 @@ def test_two_replays_at_once_land_every_row_once(warehouse, picky):
         waiting = 0
         while waiting < 2:
             assert all(process.poll() is None for process in processes), [process.communicate() for process in processes]
-            row = observer.execute("select count(*) from pg_locks where locktype = 'advisory' and not granted").fetchone()
+            row = observer.execute("select count(*) from pg_locks, pg_sleep(0.05) where locktype = 'advisory' and not granted").fetchone()
             assert row is not None
             waiting = row[0]
     said = [process.communicate(timeout=120) for process in processes]
