@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -36,6 +36,7 @@ alter table ops.quarantine
 create index on ops.quarantine (stream, file_id) where state = 'open';
 create index on ops.quarantine (replay_batch_id) where replay_batch_id is not null;
 comment on column ops.quarantine.codes is 'Why the row was refused when it came here. What later replays said is in ops.quarantine_event.';
+comment on column ops.quarantine.errors is 'Every reason of that verdict.';
 comment on column ops.quarantine.outcome is 'What a replay made of the row: accepted, duplicate or corrected; read for a file that had been quarantined whole.';
 
 create table ops.quarantine_event (
@@ -58,6 +59,21 @@ create index on ops.quarantine_event (quarantine_id, event_id);
 comment on table ops.quarantine_event is 'What people did with a quarantined row after it came here: each replay with its verdict, each discard and reopening with its reason. Never changed or pruned.';
 """
 
+KNOWN_AT = """
+do $comments$
+declare
+    raw_table regclass;
+begin
+    for raw_table in select c.oid from pg_class as c where c.relnamespace = 'raw'::regnamespace and c.relkind = 'p' loop
+        execute format(
+            'comment on column %s._known_at is %L', raw_table,
+            'Since when the house could have known it: the arrival; for a replayed row the replay; for imported history event time plus its mapping''s delay.'
+        );
+    end loop;
+end
+$comments$;
+"""
+
 # Originals and errors may hold personal data. dbt needs neither, so from here on its role may not read them; analysts never could.
 GRANTS = """
 grant select, insert on ops.file_replay, ops.quarantine_event to tidemark_loader;
@@ -71,4 +87,5 @@ grant select (quarantine_id, stream, tenant_id, file_id, row_number, batch_id, c
 
 def upgrade() -> None:
     op.execute(REPLAY)
+    op.execute(KNOWN_AT)
     op.execute(GRANTS)
