@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.runtime
 DEV_STAMP := $(VENV)/.development
+PEERS := build/bench/venv
+PEERS_STAMP := $(PEERS)/.peers
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate clean
+.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,12 +59,21 @@ format: setup-dev  ## Let ruff and sqlfluff mend what they can
 lock: $(UV)  ## Compile requirements*.txt from requirements*.in
 	@$(UV) pip compile --quiet --no-emit-index-url requirements.in -o requirements.txt
 	@$(UV) pip compile --quiet --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+	@$(UV) pip compile --quiet --no-emit-index-url tests/bench/peers/requirements.in -o tests/bench/peers/requirements.txt
 
 contracts: setup  ## Write what is generated from the contracts
 	@$(BIN)/tidemark contracts compile
 
 prove: setup-dev  ## The long proofs
 	@$(PYTEST) -m prove -q
+
+bench-landing: setup-dev $(PEERS_STAMP)  ## Landing beside COPY and other loaders; ARGS="--help" lists options
+	@$(BIN)/python -m tests.bench.landing $(ARGS)
+
+$(PEERS_STAMP): tests/bench/peers/requirements.txt | $(UV)
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(PEERS)
+	@$(UV) pip install --quiet --python $(PEERS)/bin/python -r tests/bench/peers/requirements.txt
+	@touch $@
 
 clean:  ## Remove build output, not data
 	@rm -rf build .coverage* .pytest_cache .mypy_cache .ruff_cache dbt_project/target dbt_project/logs

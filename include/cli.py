@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import data, demo, stack, transform
+from include.commands import data, demo, quarantine, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +24,7 @@ app.add_typer(data.simulate_app, name="simulate")
 app.command("import")(data.import_file)
 app.command()(data.land)
 app.command()(data.backfill)
-app.add_typer(data.quarantine_app, name="quarantine")
+app.add_typer(quarantine.app, name="quarantine")
 app.command()(data.sql)
 app.command()(transform.trace)
 app.command()(transform.build)

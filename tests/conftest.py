@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from psycopg import sql
 from include.settings import REPOSITORY, get_settings, read_secrets
 from include.warehouse import Role, bootstrap, connect, migrate, server
 from include.warehouse.bootstrap import connect_as_superuser
+from tests.support.databases import clone_database, drop_database, free_port
 
 TEMPLATE = "tidemark_template"
 DEPLOYED_TEMPLATE = "tidemark_deployed"
@@ -24,13 +24,6 @@ BUILT_TEMPLATE = "tidemark_built"
 # Tests of one process run one after another, so one name serves all; dbt's parsed project is valid for one database name only.
 TEST_DATABASE = "tidemark_test"
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
@@ -77,20 +70,6 @@ def cluster() -> Iterator[Cluster]:
         server.purge()
         patch.undo()
         get_settings.cache_clear()
-
-
-def clone_database(template: str, name: str) -> None:
-    """Makes database `name` from a template, with the template's grants on the database itself."""
-    with connect_as_superuser() as connection:
-        connection.execute(sql.SQL("create database {} template {} owner tidemark_owner").format(sql.Identifier(name), sql.Identifier(template)))
-        roles = sql.SQL(", ").join(sql.Identifier(role.value) for role in Role if role not in {Role.AIRFLOW, Role.MLFLOW})
-        connection.execute(sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(name), roles))
-
-
-def drop_database(name: str) -> None:
-    """Drops a database, closing what is still connected to it."""
-    with connect_as_superuser() as connection:
-        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
 @dataclass(frozen=True)

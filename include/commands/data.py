@@ -1,9 +1,8 @@
-"""Commands about data on its way in: simulate, import, land, backfill, quarantine; and sql to look at what came of it."""
+"""Commands about data on its way in: simulate, import, land, backfill; and sql to look at what came of it."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,14 +30,16 @@ def _required(text: str, option: str) -> datetime:
 
 def import_file(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, NDJSON or Parquet, plain or .gz.")],
-    mapping: Annotated[str, typer.Option("--mapping", help="Name of a mapping in include/contracts/mappings.")],
+    mapping: Annotated[str | None, typer.Option("--mapping", help="Name of a mapping in include/contracts/mappings.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", help="Stream of a file in the stream's own shape, which needs no mapping.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Whose data it is; `default` where nobody says.")] = None,
     land_now: Annotated[bool, typer.Option("--land/--no-land", help="Land it now instead of with the next scheduled run.")] = True,
 ) -> None:
-    """Put a foreign file into the landing zone, byte by byte; landing applies the mapping.
+    """Put a file into the landing zone, byte by byte; landing applies the mapping.
 
-    Example: tidemark import orders.csv --mapping ecommerce_orders --tenant shop_7
+    Examples: tidemark import orders.csv --mapping ecommerce_consumer_orders --tenant shop_7; tidemark import mended/orders-1.ndjson --stream orders
     """
+    from include.contracts import load_contract
     from include.contracts.mapping import load_mapping
     from include.landing import land_pending
     from include.landing.zone import Zone
@@ -49,13 +50,15 @@ def import_file(
     kind = FORMATS.get((suffixes[-2:-1] if packed else suffixes[-1:] or [""])[0])
     if kind is None:
         raise StackError(f"{file.name} has no ending that says its format", f"rename it to end with one of {', '.join(FORMATS)} (.gz may follow)")
-    stream = load_mapping(mapping).stream
+    if (mapping is None) == (stream is None):
+        raise StackError("a file needs its mapping or its stream", "name one of --mapping and --stream")
+    name = load_mapping(mapping).stream if mapping is not None else load_contract(str(stream)).stream
     arrived_at = datetime.now(UTC)
     ending = f"{kind}.gz" if packed else kind
-    stored = Zone(get_settings().zone_url).put(stream, file.read_bytes(), source="import", arrived_at=arrived_at, ext=ending, tenant=tenant, mapping=mapping)
+    stored = Zone(get_settings().zone_url).put(name, file.read_bytes(), source="import", arrived_at=arrived_at, ext=ending, tenant=tenant, mapping=mapping)
     console.print(f"stored as {stored.address}", soft_wrap=True)
     if land_now:
-        _print_results([land_pending(stream, arrived_from=arrived_at - timedelta(hours=1))])
+        _print_results([land_pending(name, arrived_from=arrived_at - timedelta(hours=1))])
 
 
 def land(
@@ -161,53 +164,8 @@ def wait_for_builds(api: AirflowApi, timeout_s: float = 1800) -> None:
             time.sleep(0.5)
 
 
-quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that no table could take: which, why, and what they were.")
-
-
-@quarantine_app.command("list")
-def quarantine_list(
-    stream: Annotated[str | None, typer.Option("--stream", help="Only this stream.")] = None,
-    code: Annotated[str | None, typer.Option("--code", help="Only rows with this error code.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10000)] = 50,
-    as_json: Json = False,
-) -> None:
-    """Newest quarantined rows first.
-
-    Example: tidemark quarantine list --stream orders --code out_of_range
-    """
-    from include.landing.quarantine import list_quarantined
-
-    rows = list_quarantined(stream, code=code, limit=limit)
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    shown = [(str(row.quarantine_id), row.stream, row.address, str(row.row_number or "whole file"), ", ".join(row.codes), row.quarantined_at) for row in rows]
-    table("", ("id", "stream", "file", "row", "codes", "quarantined at (UTC)"), shown)
-    console.print(f"[dim]{len(rows)} rows; `tidemark quarantine show ID` shows one whole[/dim]")
-
-
 def _identifier(value: object) -> object:
     return str(value) if isinstance(value, int) else value
-
-
-@quarantine_app.command("show")
-def quarantine_show(quarantine_id: Annotated[int, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
-    """One row with its original bytes and every reason.
-
-    Example: tidemark quarantine show 17
-    """
-    from include.landing.quarantine import show_quarantined
-
-    try:
-        row = show_quarantined(quarantine_id)
-    except LookupError as error:
-        raise StackError(str(error.args[0])) from None
-    if as_json:
-        print_json(asdict(row))
-        return
-    console.print(f"[bold]{row.stream}[/bold], {row.address}, row {row.row_number or 'whole file'}, {row.state}", soft_wrap=True)
-    table("", ("code", "field", "value", "message"), [[str(error.get(name) or "") for name in ("code", "field", "value", "message")] for error in row.errors])
-    console.print(row.original.decode("utf-8", errors="backslashreplace"), markup=False, soft_wrap=True)
 
 
 def sql(

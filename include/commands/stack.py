@@ -90,7 +90,7 @@ def status(as_json: Json = False) -> None:
     if streams:
         table(
             "Streams",
-            ("", "stream", "last batch", "silent for", "accepted", "quarantined", "open", "failed files", "problems"),
+            ("", "stream", "last batch", "silent for", "accepted", "quarantined", "replayed", "open", "failed files", "problems"),
             [
                 (
                     STATE_STYLES[s.is_healthy],
@@ -99,6 +99,7 @@ def status(as_json: Json = False) -> None:
                     f"{duration(s.silence_s)} of {duration(s.freshness_s)}",
                     s.accepted,
                     s.quarantined,
+                    s.replayed,
                     s.open_quarantine,
                     f"[red]{s.failed_files}[/red]" if s.failed_files else "0",
                     "; ".join(s.problems) or None,

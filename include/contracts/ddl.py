@@ -27,7 +27,7 @@ ENVELOPE_COLUMNS: tuple[tuple[str, str, bool, str], ...] = (
         "_known_at",
         "timestamp with time zone",
         False,
-        "Since when the house could have known it: the arrival; for imported history event time plus its mapping's delay.",
+        "Since when the house could have known it: the arrival; for a replayed row the replay; for imported history event time plus its mapping's delay.",
     ),
     ("_landed_at", "timestamp with time zone", False, "When the row was written here. Never to be used as knowledge time."),
     ("_batch_id", "bigint", False, "Batch that wrote the row, ops.batch."),

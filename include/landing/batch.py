@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -108,11 +108,22 @@ def land_batch(connection: psycopg.Connection, zone: Zone, contract: Contract, a
         Held: If the stream is on hold.
         LandingUnbalanced: If rows do not add up.
     """
+    return commit_batch(connection, lambda culprits: Attempt(connection, zone, contract, arrivals, keys, culprits))
+
+
+def commit_batch(connection: psycopg.Connection, make_attempt: Callable[[Culprits], Attempt], *, keep: bool = True) -> list[FileCounts]:
+    """Tries a batch until no row or file of it stops the others, and commits it.
+
+    Args:
+        connection: In autocommit, as the loader.
+        make_attempt: Makes an attempt that knows what earlier ones found out.
+        keep: Whether to commit; otherwise the batch is rolled back once it is known what it would have done.
+    """
     culprits = Culprits()
     while True:
         try:
-            with connection.transaction():
-                counts = _Attempt(connection, zone, contract, arrivals, keys, culprits).run()
+            with connection.transaction(force_rollback=not keep):
+                counts = make_attempt(culprits).run()
                 crash_point(Step.BEFORE_COMMIT)
             crash_point(Step.AFTER_COMMIT)
             return counts
@@ -122,7 +133,11 @@ def land_batch(connection: psycopg.Connection, zone: Zone, contract: Contract, a
             culprits.refused |= error.reasons
 
 
-class _Attempt:
+class Attempt:
+    """One attempt at a batch of files. A replay (`include.landing.replay`) is one of quarantined rows: it overrides what differs."""
+
+    _kind = "load"
+
     def __init__(self, connection: psycopg.Connection, zone: Zone, contract: Contract, arrivals: Sequence[Arrival], keys: Keys, culprits: Culprits) -> None:
         self._connection, self._zone, self._contract, self._arrivals, self._keys, self._culprits = connection, zone, contract, arrivals, keys, culprits
         self._arrived = np.array([(arrival.arrived_at - _EPOCH) // _MICROSECOND for arrival in arrivals], dtype=np.int64)
@@ -134,19 +149,21 @@ class _Attempt:
         self._quarantined = 0
 
     def run(self) -> list[FileCounts]:
+        """Lands the files inside the caller's transaction and says what became of each that was still to be landed.
+
+        Raises:
+            Held: If the stream is on hold.
+            LandingUnbalanced: If rows do not add up.
+            RowsRefused: If the server refuses rows; the next attempt is to know of them.
+            UnreadableFile: If a file cannot be read; the same.
+        """
         connection, contract = self._connection, self._contract
         connection.execute("select ops.lock_stream(%s)", (contract.stream,))
         crash_point(Step.AFTER_STREAM_LOCK)
         state = ledger.stream_state(connection, contract.stream)
         if state and state.is_held:
             raise Held
-        settled = {
-            (known.address, known.content_hash)
-            for entries in ledger.known_files(connection, [arrival.file.address for arrival in self._arrivals]).values()
-            for known in entries
-            if known.is_settled
-        }
-        wanted = [position for position, arrival in enumerate(self._arrivals) if (arrival.file.address, arrival.content_hash) not in settled]
+        wanted = self._wanted()
         if not wanted:
             return []
         store.prefer_index_probes(connection)
@@ -154,8 +171,7 @@ class _Attempt:
         if row is None:
             raise LandingUnbalanced("the warehouse gave no batch id")
         batch_id, started_at = int(row[0]), row[1]
-        identifiers = dict(zip(wanted, ledger.register(connection, [self._arrivals[at] for at in wanted], contract.version), strict=True))
-        file_ids = np.array([identifiers.get(position, 0) for position in range(len(self._arrivals))], dtype=np.int64)
+        file_ids = self._register(wanted)
         with prefetched(self._prepared(wanted, Stamp(batch_id, started_at, file_ids))) as chunks:
             for prepared in chunks:
                 crash_point(Step.AFTER_VALIDATION)
@@ -166,9 +182,28 @@ class _Attempt:
         counts = [self._counts[position] for position in wanted]
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
         write_movements(connection, contract.stream, batch_id, self._movements)
-        ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at)
-        ledger.settle(connection, [identifiers[position] for position in wanted], counts, batch_id, started_at)
+        ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at, self._kind)
+        self._close_files(file_ids[wanted].tolist(), counts, batch_id, started_at)
         return counts
+
+    def _wanted(self) -> list[int]:
+        """Positions of the files that are still to be landed; looked up under the stream's lock."""
+        settled = {
+            (known.address, known.content_hash)
+            for entries in ledger.known_files(self._connection, [arrival.file.address for arrival in self._arrivals]).values()
+            for known in entries
+            if known.is_settled
+        }
+        return [position for position, arrival in enumerate(self._arrivals) if (arrival.file.address, arrival.content_hash) not in settled]
+
+    def _register(self, wanted: Sequence[int]) -> NDArray[np.int64]:
+        """file_id by position."""
+        file_ids = np.zeros(len(self._arrivals), dtype=np.int64)
+        file_ids[list(wanted)] = ledger.register(self._connection, [self._arrivals[at] for at in wanted], self._contract.version)
+        return file_ids
+
+    def _close_files(self, file_ids: Sequence[int], counts: Sequence[FileCounts], batch_id: int, started_at: datetime) -> None:
+        ledger.settle(self._connection, file_ids, counts, batch_id, started_at)
 
     def _prepared(self, wanted: Sequence[int], stamp: Stamp) -> Iterator[Prepared]:
         """Reads, validates, identifies and encodes; runs beside the server's work and does not touch the connection."""
@@ -198,7 +233,7 @@ class _Attempt:
         if frame.height:
             tenants = pl.Series([arrival.tenant_id for arrival in self._arrivals])
             frame = frame.with_columns(pl.coalesce(pl.col(TENANT), tenants.gather(frame[FILE_POSITION])).alias(TENANT))
-            known = frame[ARRIVED_AT] if chunk.known_after is None else frame[EVENT_AT] + chunk.known_after
+            known = self._known_at(frame, chunk, stamp)
             frame = frame.with_columns(event_ids(frame, contract, self._keys.pseudonym), content_hashes(frame, contract.fields), known.alias(store.KNOWN_AT))
             if self._keys.pseudonym is not None:
                 key = self._keys.pseudonym
@@ -207,6 +242,9 @@ class _Attempt:
             frame = stamp.on(frame).sort(EVENT_AT, maintain_order=True)
         data = store.encoded(contract, frame) if frame.height else b""
         return Prepared(frame, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)))
+
+    def _known_at(self, frame: pl.DataFrame, chunk: Chunk, stamp: Stamp) -> pl.Series:  # noqa: ARG002  a replay looks at it
+        return frame[ARRIVED_AT] if chunk.known_after is None else frame[EVENT_AT] + chunk.known_after
 
     def _refused_rows(self, chunk: Chunk) -> list[int]:
         if not self._culprits.refused:
@@ -233,20 +271,23 @@ class _Attempt:
             self._note_movements(rows, {event_id: stored[event_id][2] for event_id in replaced}, batch_id)
             crash_point(Step.AFTER_COPY)
         if prepared.rejected:
-            rejected = [
-                (int(file_ids[row.file_position]), self._arrivals[row.file_position].tenant_id, self._arrivals[row.file_position].arrived_at, row)
-                for row in prepared.rejected
-            ]
-            self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, rejected, [])
+            self._reject(prepared.rejected, batch_id, file_ids)
             for row in prepared.rejected:
                 self._counts[row.file_position].quarantined += 1
+
+    def _reject(self, rows: Sequence[RejectedRow], batch_id: int, file_ids: NDArray[np.int64]) -> None:
+        rejected = [
+            (int(file_ids[row.file_position]), self._arrivals[row.file_position].tenant_id, self._arrivals[row.file_position].arrived_at, row) for row in rows
+        ]
+        self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, rejected, [])
 
     def _settle(self, frame: pl.DataFrame, stored: dict[bytes, tuple[Copy, datetime, int]]) -> tuple[pl.DataFrame, dict[bytes, datetime]]:
         """Counts every row and picks those to write; the second value says which of them replace a stored row, and that row's event time."""
         contested = frame[EVENT_ID].is_duplicated()
         if stored:
             contested = contested | frame[EVENT_ID].is_in(list(stored))
-        self._count(Verdict.ACCEPTED, frame.filter(~contested)[FILE_POSITION])
+        places = frame.select(FILE_POSITION, ROW_NUMBER)
+        self._count(Verdict.ACCEPTED, places.filter(~contested))
         if not contested.any():
             return frame, {}
         copies: dict[bytes, list[Copy]] = {}
@@ -267,7 +308,8 @@ class _Attempt:
                 if holder:
                     replaced[event_id] = holder[1]
         for verdict, rows in verdicts.items():
-            self._count(verdict, frame[FILE_POSITION].gather(rows))
+            if rows:
+                self._count(verdict, places[rows])
         known_at = pl.Series(store.KNOWN_AT, known).cast(pl.Datetime("us"))
         return frame.with_columns(known_at).filter(pl.Series(keep)), replaced
 
@@ -288,8 +330,9 @@ class _Attempt:
         for event_id, row, content, value, arrived, position, number, known in zip(*columns, strict=True):
             yield event_id, Copy(row, content, value, arrived, self._arrivals[position].content_hash, number, known)
 
-    def _count(self, verdict: Verdict, positions: pl.Series) -> None:
-        for position, count in enumerate(np.bincount(positions.to_numpy(), minlength=1).tolist()):
+    def _count(self, verdict: Verdict, places: pl.DataFrame) -> None:
+        """Counts rows, given by file position and row number."""
+        for position, count in enumerate(np.bincount(places[FILE_POSITION].to_numpy(), minlength=1).tolist()):
             if count:
                 counts = self._counts[position]
                 setattr(counts, verdict.value, getattr(counts, verdict.value) + count)
@@ -314,7 +357,7 @@ class _Attempt:
         """Counts what came and what left, by partition; `replaced` says which batch had written the row that a row replaces, in the same partition."""
         is_new = ~rows[EVENT_ID].is_in(list(replaced)) if replaced else pl.Series([True]).new_from_index(0, rows.height)
         for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(is_new)).items():
-            self._movements[Movement(partition, batch_id, Reason.LOAD)] += count
+            self._movements[Movement(partition, batch_id, Reason(self._kind))] += count
         for origin in set(replaced.values()):
             ids = [event_id for event_id, batch in replaced.items() if batch == origin]
             for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(rows[EVENT_ID].is_in(ids))).items():

@@ -35,18 +35,19 @@ def check_landing(stream: str, *, now: datetime | None = None) -> None:
 
 
 def newest_rows(connection: psycopg.Connection, stream: str, window: int) -> tuple[int, int]:
-    """Rows and quarantined rows among the newest `window` rows of a stream, in order of batch, arrival and place in the file."""
+    """Rows and rows that are still open in quarantine, among the newest `window` rows of a stream, in order of batch, arrival and place in the file."""
     rows = quarantined = 0
     newest = connection.execute(
-        "select file_id, landed, quarantined from ops.file where stream = %s and state in ('landed', 'quarantined') and landed > 0 "
-        "order by batch_id desc, arrived_at desc, address desc limit %s",
+        "select f.file_id, f.landed, least(f.landed, (select count(*) from ops.quarantine as q where q.file_id = f.file_id and q.state = 'open')) "
+        "from ops.file as f where f.stream = %s and f.state in ('landed', 'quarantined') and f.landed > 0 "
+        "order by f.batch_id desc, f.arrived_at desc, f.address desc limit %s",
         (stream, window),
     )
     for file_id, landed, bad in newest:
         room = window - rows
         if landed > room and bad:
             row = connection.execute(
-                "select count(*) from ops.quarantine where file_id = %(file)s and row_number > %(room)s * -1 + greatest(%(landed)s, "
+                "select count(*) from ops.quarantine where file_id = %(file)s and state = 'open' and row_number > %(room)s * -1 + greatest(%(landed)s, "
                 "(select max(row_number) from ops.quarantine where file_id = %(file)s))",
                 {"file": file_id, "landed": landed, "room": room},
             ).fetchone()
@@ -63,7 +64,7 @@ def _quarantine(connection: psycopg.Connection, contract: Contract) -> list[str]
     if not rows or quarantined / rows <= contract.max_quarantined_share:
         return []
     reasons = connection.execute(
-        "with last as (select codes from ops.quarantine where stream = %s order by quarantine_id desc limit %s) "
+        "with last as (select codes from ops.quarantine where stream = %s and state = 'open' order by quarantine_id desc limit %s) "
         "select code, count(*) from last, unnest(codes) as code group by code order by 2 desc, 1 limit 3",
         (contract.stream, quarantined),
     ).fetchall()

@@ -24,7 +24,14 @@ class Step(StrEnum):
     AFTER_COMMIT = "after_commit"
 
 
-def crash_point(step: Step) -> None:
+class ReplayStep(StrEnum):
+    """Steps that only a replay of quarantined rows has; it also passes those of a load from `AFTER_STREAM_LOCK` on."""
+
+    AFTER_SELECTION = "replay_after_selection"
+    AFTER_MARKING = "replay_after_marking"
+
+
+def crash_point(step: Step | ReplayStep) -> None:
     """Kills this process with SIGKILL if the environment asks for it at this step; otherwise does nothing."""
     if os.environ.get(CRASH_AT) == step.value:
         os.kill(os.getpid(), signal.SIGKILL)

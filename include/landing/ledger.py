@@ -154,6 +154,21 @@ def settle(connection: psycopg.Connection, file_ids: Sequence[int], counts: Sequ
         )
 
 
+def write_replays(
+    connection: psycopg.Connection, batch_id: int, contract_version: str, file_ids: Sequence[int], is_whole: Sequence[bool], counts: Sequence[FileCounts]
+) -> None:
+    """Writes what a replay did with rows of each file, beside the lines of the ledger, which stay as they are."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.file_replay (batch_id, file_id, is_whole, contract_version, landed, accepted, quarantined, duplicate, corrected) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                (batch_id, file_id, whole, contract_version, count.landed, count.accepted, count.quarantined, count.duplicate, count.corrected)
+                for file_id, whole, count in zip(file_ids, is_whole, counts, strict=True)
+            ],
+        )
+
+
 def record_failure(connection: psycopg.Connection, arrival: Arrival, contract_version: str, error: str) -> str:
     """Counts a failed attempt of a file, in a transaction of its own.
 
@@ -199,15 +214,16 @@ def write_batch(
     started_at: datetime,
     counts: Iterable[FileCounts],
     last_arrived_at: datetime,
+    kind: str = "load",
 ) -> None:
-    """Writes the batch and moves the stream's watermark."""
+    """Writes the batch (kind `load` or `replay`) and moves the stream's watermark."""
     files = list(counts)
     totals: list[Any] = [sum(getattr(count, name) for count in files) for name in ("landed", "accepted", "quarantined", "duplicate", "corrected")]
     last_event_at = max((count.last_event_at for count in files if count.last_event_at), default=None)
     connection.execute(
-        "insert into ops.batch (batch_id, stream, started_at, files, landed, accepted, quarantined, duplicate, corrected) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (batch_id, stream, started_at, len(files), *totals),
+        "insert into ops.batch (batch_id, stream, started_at, kind, files, landed, accepted, quarantined, duplicate, corrected) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (batch_id, stream, started_at, kind, len(files), *totals),
     )
     connection.execute(
         """

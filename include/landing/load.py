@@ -12,7 +12,6 @@ import psycopg
 from psycopg import sql
 
 from include.contracts import load_contract
-from include.contracts.model import Contract
 from include.landing import ledger, store
 from include.landing.batch import Held, Keys, land_batch
 from include.landing.crash import Step, crash_point
@@ -172,7 +171,15 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
             arrivals = _arrivals(connection, zone, files, known)
             crash_point(Step.AFTER_READ)
             try:
-                result = _land_arrivals(connection, zone, contract, arrivals, keys, result)
+                result = land_apart(
+                    connection,
+                    arrivals,
+                    result,
+                    land=lambda batch: land_batch(connection, zone, contract, batch, keys),
+                    give_up=lambda arrival, line: (
+                        "set aside" if ledger.record_failure(connection, arrival, contract.version, line) == "failed" else "tried again by the next load"
+                    ),
+                )
             except Held:
                 return LandingResult(**{**vars(result), "is_held": True})
             done += len(files)
@@ -228,18 +235,34 @@ def _arrivals(connection: psycopg.Connection, zone: Zone, files: Sequence[ZoneFi
     return sorted(arrivals, key=lambda arrival: (arrival.arrived_at, arrival.file.address))
 
 
-def _land_arrivals(
-    connection: psycopg.Connection, zone: Zone, contract: Contract, arrivals: Sequence[Arrival], keys: Keys, result: LandingResult
+def land_apart(
+    connection: psycopg.Connection,
+    arrivals: Sequence[Arrival],
+    result: LandingResult,
+    *,
+    land: Callable[[Sequence[Arrival]], list[FileCounts]],
+    give_up: Callable[[Arrival, str], str],
 ) -> LandingResult:
-    """Lands a batch. If it fails, its files are landed one by one, so that the one at fault does not hold up the others."""
+    """Lands a batch. If it fails, its files are landed one by one, so that the one at fault does not hold up the others.
+
+    Args:
+        connection: The connection that `land` uses.
+        arrivals: Files of one stream.
+        result: What landed before.
+        land: Lands files in one transaction.
+        give_up: Takes note of a file that failed alone, and says what becomes of it.
+
+    Raises:
+        LandingBusy: If a lock was not free in time.
+    """
     if not arrivals:
         return result
     try:
-        return result.plus(land_batch(connection, zone, contract, arrivals, keys))
+        return result.plus(land(arrivals))
     except psycopg.errors.LockNotAvailable as error:
         raise LandingBusy(
-            f"{contract.stream}: a lock was not free within 30 s (another load of the stream, or a running build whose rows this load must change). "
-            "Nothing of the batch was kept; run the load again."
+            f"{result.stream}: a lock was not free within 30 s (another load of the stream, or a running build whose rows this load must change). "
+            "Nothing of the batch was kept; run it again."
         ) from error
     except (Held, LandingUnbalanced, MemoryError):
         raise
@@ -247,13 +270,12 @@ def _land_arrivals(
         if connection.broken or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
             raise  # nothing a file is to blame for
         if len(arrivals) > 1:
-            log.warning("%s: a batch of %d files failed, landing them one by one: %s", contract.stream, len(arrivals), _line(error))
+            log.warning("%s: a batch of %d files failed, landing them one by one: %s", result.stream, len(arrivals), _line(error))
             for arrival in arrivals:
-                result = _land_arrivals(connection, zone, contract, [arrival], keys, result)
+                result = land_apart(connection, [arrival], result, land=land, give_up=give_up)
             return result
         address = arrivals[0].file.address
-        state = ledger.record_failure(connection, arrivals[0], contract.version, _line(error))
-        log.exception("%s failed and is %s", address, "set aside" if state == "failed" else "tried again by the next load")
+        log.exception("%s failed and is %s", address, give_up(arrivals[0], _line(error)))
         return LandingResult(**{**vars(result), "failed_files": (*result.failed_files, address)})
 
 

@@ -6,8 +6,22 @@ import numpy as np
 
 from include.landing.errors import LandingError
 from include.landing.readers import Source, csv_rows, ndjson_lines, parquet_tables
-from include.landing.zone import Zone
+from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings
+
+
+def find_landed(zone: Zone, address: str, version_tag: str, content_hash: bytes) -> ZoneFile | None:
+    """The file at an address, if it still holds the bytes that landed.
+
+    Args:
+        zone: The landing zone.
+        address: Of the file.
+        version_tag: As the ledger has it; where it is the same, the bytes are not read.
+        content_hash: SHA-256 of the bytes that landed.
+    """
+    file = zone.find(address)
+    is_same = file is not None and (file.version_tag == version_tag or zone.content_hash(file) == content_hash)
+    return file if is_same else None
 
 
 def read_original(address: str, row_number: int) -> bytes:

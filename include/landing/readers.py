@@ -279,6 +279,18 @@ def _header(records: _Records, source: Source) -> list[str]:
     return names
 
 
+def csv_header(source: Source) -> bytes:
+    """The header of a CSV file as it stands there.
+
+    Raises:
+        UnreadableFile: If its compression is broken.
+    """
+    try:
+        return _Records(source).next()[1]
+    except StopIteration:
+        return b""
+
+
 def refuse_malformed(chunk: Chunk, text: TextRows) -> None:
     """Marks the rows of a CSV chunk whose record is malformed."""
     for row, problem in text.malformed.items():
@@ -368,14 +380,19 @@ def parquet_tables(source: Source, rows: int = CHUNK_ROWS) -> Iterator[tuple[int
         UnreadableFile: If it is not a readable Parquet file.
     """
     number = 1
-    for table in _record_batches(source, rows):
+    for table in parquet_batches(source, rows):
         flat: dict[str, pl.Series] = {}
         _flatten(cast(pl.DataFrame, pl.from_arrow(table)), "", flat)
         yield number, _JsonOriginals(table), pl.DataFrame([series.alias(name) for name, series in flat.items()])
         number += table.num_rows
 
 
-def _record_batches(source: Source, rows: int) -> Iterator[pa.Table]:
+def parquet_batches(source: Source, rows: int = CHUNK_ROWS) -> Iterator[pa.Table]:
+    """Reads a Parquet file in pieces, as it is.
+
+    Raises:
+        UnreadableFile: If it is not a readable Parquet file.
+    """
     try:
         plain: BinaryIO = source.stream if source.compression is None else io.BytesIO(plain_bytes(source).read())
         for batch in pq.ParquetFile(plain).iter_batches(batch_size=rows):

@@ -39,6 +39,7 @@ class Code(StrEnum):
     UNPARSABLE = "unparsable"
     UNREADABLE_FILE = "unreadable_file"
     COPY_REFUSED = "copy_refused"
+    ROW_NOT_FOUND = "row_not_found"
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,30 @@ class Chunk:
         if row not in self.hopeless:
             self.errors.setdefault(row, []).append(error)
 
+    def only(self, rows: Sequence[int]) -> Chunk:
+        """A chunk of some of the rows, by their positions in ascending order."""
+        places = {row: place for place, row in enumerate(rows)}
+        return Chunk(
+            file_position=self.file_position[rows],
+            row_number=self.row_number[rows],
+            originals=[self.originals[row] for row in rows],
+            columns={name: _only(column, rows) for name, column in self.columns.items()},
+            tenants=_only(self.tenants, rows),
+            extra=[self.extra[row] for row in rows],
+            errors={places[row]: errors for row, errors in self.errors.items() if row in places},
+            hopeless={places[row] for row in self.hopeless if row in places},
+            known_after=self.known_after,
+            is_text=self.is_text,
+        )
+
     def give_up(self, row: int, error: RowError) -> None:
         """Records that the structure of a row is broken."""
         self.refuse(row, error)
         self.hopeless.add(row)
+
+
+def _only(column: Column, rows: Sequence[int]) -> Column:
+    return column[rows] if isinstance(column, pl.Series) else [column[row] for row in rows]
 
 
 def shown(value: object) -> str | None:

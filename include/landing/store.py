@@ -17,7 +17,7 @@ from include.landing import binary
 from include.landing.crash import Step, crash_point
 from include.landing.errors import RowsRefused
 from include.landing.identity import CONTENT_HASH, EVENT_ID, EXTRA
-from include.landing.rows import TENANT
+from include.landing.rows import TENANT, Code, RowError
 from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow
 from include.landing.winner import STORED, Copy
 
@@ -157,13 +157,17 @@ def write_quarantine(
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(["text", "text", "int8", "int4", "int8", "text[]", "jsonb", "bytea", "timestamptz"])
         for file_id, tenant, arrived_at, row in rows:
-            codes = list(dict.fromkeys(str(error.code) for error in row.errors))
-            errors = Jsonb([error.as_dict() for error in row.errors])
-            copy.write_row((stream, row.tenant_id or tenant, file_id, row.row_number, batch_id, codes, errors, row.original, arrived_at))
+            codes, errors = codes_and_errors(row.errors)
+            copy.write_row((stream, row.tenant_id or tenant, file_id, row.row_number, batch_id, codes, Jsonb(errors), row.original, arrived_at))
         for file_id, tenant, arrived_at, reason, head in unreadable:
-            errors = Jsonb([{"code": "unreadable_file", "field": None, "value": None, "message": reason}])
-            copy.write_row((stream, tenant, file_id, None, batch_id, ["unreadable_file"], errors, head, arrived_at))
+            codes, errors = codes_and_errors([RowError(Code.UNREADABLE_FILE, None, None, reason)])
+            copy.write_row((stream, tenant, file_id, None, batch_id, codes, Jsonb(errors), head, arrived_at))
     return len(rows) + len(unreadable)
+
+
+def codes_and_errors(errors: Sequence[RowError]) -> tuple[list[str], list[dict[str, str | None]]]:
+    """Distinct codes in the order of the errors, and the errors as they are stored."""
+    return list(dict.fromkeys(str(error.code) for error in errors)), [error.as_dict() for error in errors]
 
 
 def encoded(contract: Contract, frame: pl.DataFrame) -> bytes:

@@ -15,11 +15,14 @@ select s.stream, state.last_batch_id, state.last_arrived_at, state.last_landed_a
     state.held_reason,
     coalesce(batches.landed, 0)::bigint as landed, coalesce(batches.accepted, 0)::bigint as accepted, coalesce(batches.quarantined, 0)::bigint as quarantined,
     coalesce(batches.duplicate, 0)::bigint as duplicate, coalesce(batches.corrected, 0)::bigint as corrected,
+    coalesce(batches.replayed, 0)::bigint as replayed,
     coalesce(files.failed, 0)::bigint as failed_files, coalesce(quarantine.waiting, 0)::bigint as open_quarantine
 from unnest(%(streams)s::text[]) as s (stream)
 left join ops.stream_state as state on state.stream = s.stream
 left join (
-    select stream, sum(landed) as landed, sum(accepted) as accepted, sum(quarantined) as quarantined, sum(duplicate) as duplicate, sum(corrected) as corrected
+    select stream, sum(landed) filter (where kind = 'load') as landed, sum(accepted) filter (where kind = 'load') as accepted,
+        sum(quarantined) filter (where kind = 'load') as quarantined, sum(duplicate) filter (where kind = 'load') as duplicate,
+        sum(corrected) filter (where kind = 'load') as corrected, sum(accepted + duplicate + corrected) filter (where kind = 'replay') as replayed
     from ops.batch group by stream
 ) as batches on batches.stream = s.stream
 left join (select stream, count(*) as failed from ops.file where state = 'failed' group by stream) as files on files.stream = s.stream
@@ -30,7 +33,10 @@ order by s.stream
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """One stream. Counts are over everything that ever landed; `silence_s` is since the last arrival."""
+    """One stream. Counts are over everything that ever landed, as the files landed; `silence_s` is since the last arrival.
+
+    `replayed` rows are among `quarantined` (or were rows of a file quarantined whole) and landed later; `open_quarantine` is what waits now.
+    """
 
     stream: str
     is_healthy: bool
@@ -46,6 +52,7 @@ class StreamStatus:
     quarantined: int
     duplicate: int
     corrected: int
+    replayed: int
     open_quarantine: int
     failed_files: int
     is_held: bool
@@ -72,7 +79,8 @@ def stream_statuses(at: datetime) -> list[StreamStatus]:
             problems.append(f"{row['failed_files']} failed files")
         if row["is_held"]:
             problems.append(f"held: {row['held_reason'] or 'no reason given'}")
-        counts = {name: row[name] for name in ("landed", "accepted", "quarantined", "duplicate", "corrected", "open_quarantine", "failed_files", "is_held")}
+        names = ("landed", "accepted", "quarantined", "duplicate", "corrected", "replayed", "open_quarantine", "failed_files", "is_held")
+        counts = {name: row[name] for name in names}
         times = {name: row[name] for name in ("last_batch_id", "last_landed_at", "last_arrived_at", "last_event_at")}
         found.append(
             StreamStatus(stream=row["stream"], is_healthy=not problems, problems=tuple(problems), silence_s=silence, freshness_s=freshness, **times, **counts)

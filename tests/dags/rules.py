@@ -17,7 +17,7 @@ HEAVY = {"pandas", "polars", "numpy", "sklearn", "mlflow", "dbt", "ml", "include
 # What a task imports says what it writes; what it writes says which pool bounds it.
 POOL_OF = {
     re.compile(r"from include\.transform import .*\b(build|fix_horizon|generate_docs)\b"): Pool.DBT,
-    re.compile(r"from include\.landing import .*\b(land_pending|land_everything)\b"): Pool.LANDING,
+    re.compile(r"from include\.landing import .*\b(land_pending|land_everything)\b|from include\.landing\.replay import "): Pool.LANDING,
     re.compile(r"from ml\.usecases import "): Pool.ML,
 }
 ONE_SCREEN = 100

@@ -24,6 +24,7 @@ DAG_IDS = {
     "score_device_failure",
     "build_priorities",
     "backfill_history",
+    "replay_quarantine",
     "rebuild_warehouse",
     "publish_docs",
     "keep_house",
@@ -59,6 +60,11 @@ def test_a_loader_announces_its_own_stream_only(house: dict[str, Any]) -> None:
         for task in house[dag_id].tasks:
             if task.task_id.startswith("land_"):
                 assert [outlet.name for outlet in task.outlets] == [f"raw.{task.task_id.removeprefix('land_')}"]
+
+
+def test_a_replay_announces_its_own_stream_only_and_every_stream_has_one(house: dict[str, Any]) -> None:
+    announced = {task.task_id: [outlet.name for outlet in task.outlets] for task in house["replay_quarantine"].tasks}
+    assert announced == {f"replay_{stream}": [f"raw.{stream}"] for stream in streams()}
 
 
 def test_marts_follow_every_stream_and_every_touch_request(house: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from include.contracts import load_contract
-from include.landing import LandingBusy, land_everything, land_pending, load
+from include.landing import LandingBusy, LandingError, land_everything, land_pending, load
 from include.landing import store as landing_store
-from include.landing.quarantine import list_quarantined, reasons, show_quarantined
+from include.landing.quarantine import Filter, list_quarantined, reasons, show_quarantined
 from include.warehouse import Role, connect
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
 from tests.support.payloads import at, customer, order, put, telemetry, zone
@@ -140,7 +140,7 @@ def test_rejected_rows_keep_their_text_and_all_their_reasons(warehouse):
     put("device_telemetry", lines, arrived_at=at(0, 2))
     result = land()
     assert (result.landed, result.accepted, result.quarantined, result.duplicate) == (6, 1, 5, 0)
-    rows = {row.row_number: row for row in list_quarantined("device_telemetry")}
+    rows = {row.row_number: row for row in list_quarantined(Filter("device_telemetry"))}
     assert rows[2].original == lines[1].encode()
     assert [(error["code"], error["field"], error["value"]) for error in rows[2].errors] == [
         ("not_in_enum", "device_type", "toaster"),
@@ -151,9 +151,9 @@ def test_rejected_rows_keep_their_text_and_all_their_reasons(warehouse):
     assert "nul_character" in rows[5].codes
     assert rows[6].codes == ["malformed_json"]
     assert show_quarantined(rows[6].quarantine_id).text == "{no json"
-    assert [row.row_number for row in list_quarantined(code="malformed_json")] == [6]
+    assert [row.row_number for row in list_quarantined(Filter(code="malformed_json"))] == [6]
     assert ("device_telemetry", "out_of_range", 2) in reasons("device_telemetry")
-    with pytest.raises(KeyError, match="quarantine list"):
+    with pytest.raises(LandingError, match="quarantine list"):
         show_quarantined(10**9)
 
 
@@ -193,7 +193,7 @@ def test_an_unreadable_file_is_quarantined_whole_and_its_batch_lands(warehouse):
     result = land()
     assert (result.files, result.batches, result.accepted, result.quarantined) == (4, 1, 1, 3)
     assert warehouse.rows("select state, count(*) from ops.file group by state order by state") == [("landed", 1), ("quarantined", 3)]
-    rows = list_quarantined(code="unreadable_file")
+    rows = list_quarantined(Filter(code="unreadable_file"))
     assert [row.row_number for row in rows] == [None] * 3
     assert good.startswith(rows[-1].original)
     assert land().files == 0
@@ -205,7 +205,7 @@ def test_what_the_server_refuses_after_all_is_found_by_halving(warehouse, owner)
     put("device_telemetry", [telemetry(name, at(0, 1)) for name in names], arrived_at=at(0, 2))
     result = land()
     assert (result.accepted, result.quarantined) == (5, 2)
-    assert [(row.row_number, row.codes) for row in list_quarantined()] == [(6, ["copy_refused"]), (2, ["copy_refused"])]
+    assert [(row.row_number, row.codes) for row in list_quarantined(Filter())] == [(6, ["copy_refused"]), (2, ["copy_refused"])]
     assert [row["device_id"] for row in raw_rows("device_telemetry")] == ["m1", "m2", "m3", "m4", "m5"]
 
 

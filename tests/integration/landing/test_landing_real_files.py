@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from include.landing import land_pending
-from include.landing.quarantine import list_quarantined
+from include.landing.quarantine import Filter, list_quarantined
 from tests.support.landing import assert_balanced, raw_rows
 from tests.support.payloads import zone
 
@@ -18,7 +18,7 @@ def land(real_data, name, stream, mapping):
     zone().put(stream, (real_data / name).read_bytes(), arrived_at=ARRIVED_AT, source="import", ext="csv", mapping=mapping)
     result = land_pending(stream, arrived_before=datetime(2026, 3, 1, 13, tzinfo=UTC))
     assert_balanced()
-    reasons = Counter((str(error["code"]), error["field"]) for row in list_quarantined(stream, limit=10_000) for error in row.errors)
+    reasons = Counter((str(error["code"]), error["field"]) for row in list_quarantined(Filter(stream), limit=10_000) for error in row.errors)
     return result, reasons
 
 

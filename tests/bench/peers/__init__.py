@@ -1,0 +1,1 @@
+"""Other loaders, as scripts for their own environment."""
