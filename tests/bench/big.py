@@ -131,7 +131,8 @@ def _land_file(connection: psycopg.Connection, first: int, count: int, span: dic
         )
         moved = sql.SQL(
             "insert into ops.movement (stream, partition, batch_id, rows_of_batch, reason, row_count) "
-            "select %s, p.relname, r._batch_id, r._batch_id, 'load', count(*) from {} as r join pg_class as p on p.oid = r.tableoid where r._batch_id = %s group by 2, 3"
+            "select %s, p.relname, r._batch_id, r._batch_id, 'load', count(*) from {} as r join pg_class as p on p.oid = r.tableoid "
+            "where r._batch_id = %s group by 2, 3"
         ).format(_TABLE)
         connection.execute(statement, span | {"batch": batch, "file": file, "first": first, "last": first + count - 1})
         connection.execute(moved, (STREAM, batch))
