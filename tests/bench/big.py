@@ -14,9 +14,12 @@ from include.landing.store import raw_columns
 from include.warehouse import Role, connect, server
 from tests.bench.report import console
 from tests.bench.server import BenchmarkError
-from tests.bench.telemetry import DAYS, FIRST_DAY, STREAM
+from tests.bench.telemetry import FIRST_DAY, STREAM
 
 FILE_ROWS = 1_000_000
+STORED_DAYS = 56
+LATE_FIRST_DAY = FIRST_DAY - timedelta(days=28)
+"""First day of late data: in the midst of what is stored."""
 BYTES_PER_ROW = 700
 """Disk that a row needs with its indexes, and what WAL and the sorting of an index need meanwhile."""
 _TABLE = sql.Identifier("raw", STREAM)
@@ -37,18 +40,16 @@ _OWN = {
 }
 
 
-def months() -> tuple[datetime, datetime]:
-    """First moment of the months that the data of the benchmark falls into, and the end of the last one."""
-    first = FIRST_DAY.replace(day=1)
-    after = (FIRST_DAY + timedelta(days=DAYS - 1)).replace(day=1) + timedelta(days=32)
-    return first, after.replace(day=1)
+def span() -> tuple[datetime, datetime]:
+    """The days that the stored rows are spread over: those before the data of the benchmark, which is then on time."""
+    return FIRST_DAY - timedelta(days=STORED_DAYS), FIRST_DAY
 
 
 def fill(database: str, rows: int, devices: Sequence[str]) -> dict[str, object]:
     """Fills the raw table of a warehouse that holds at least a few landed rows, whose values are used again.
 
-    Readings of all devices are spread over the months of the benchmark's data, half a millisecond beside any that the simulator makes, so that no event of
-    the data is among them. Indexes are made afterwards, as a restore does.
+    Readings of all devices are spread over the days before the benchmark's data, half a millisecond beside any that the simulator makes, so that no event of
+    late data is among them. Indexes are made afterwards, as a restore does.
 
     Args:
         database: The warehouse.
@@ -64,12 +65,12 @@ def fill(database: str, rows: int, devices: Sequence[str]) -> dict[str, object]:
     free, needed = shutil.disk_usage(server.data_directory()).free, rows * BYTES_PER_ROW
     if free < needed:
         raise BenchmarkError(f"{rows:,} rows need about {needed / 2**30:.0f} GiB and {free / 2**30:.0f} GiB are free: free some, or take fewer with --stored")
-    since, until = months()
+    since, until = span()
     with connect(Role.OWNER, database=database, autocommit=True) as connection:
         connection.execute("select ops.ensure_partitions(%s, %s, %s)", (STREAM, since, until - timedelta(seconds=1)))
         definitions = _drop_indexes(connection)
         _prepare(connection, devices)
-        # Each device reports once a slot; the slots divide the months.
+        # Each device reports once a slot; the slots divide the days.
         slot_us = int((until - since) / timedelta(microseconds=1)) // (-(-rows // len(devices)))
         for first in range(0, rows, FILE_ROWS):
             count = min(FILE_ROWS, rows - first)
@@ -103,7 +104,7 @@ def _prepare(connection: psycopg.Connection, devices: Sequence[str]) -> None:
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier(name)))
 
 
-def _land_file(connection: psycopg.Connection, first: int, count: int, span: dict[str, object]) -> None:
+def _land_file(connection: psycopg.Connection, first: int, count: int, spread: dict[str, object]) -> None:
     """One file and its batch, with the ledger, in one transaction."""
     columns = raw_columns(load_contract(STREAM))
     values = sql.SQL(", ").join(sql.SQL(_OWN[name]) if name in _OWN else sql.Identifier("sample", name) for name in columns)
@@ -127,14 +128,14 @@ def _land_file(connection: psycopg.Connection, first: int, count: int, span: dic
             "insert into ops.file (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, "
             "batch_id, landed, accepted, landed_at) values (%s, 'default', %s, sha256(%s), 'made by the benchmark', 0, 'parquet', %s, %s, 'landed', "
             "%s, %s, %s, clock_timestamp()) returning file_id",
-            (STREAM, f"{STREAM}/made/{first}", str(first).encode(), load_contract(STREAM).version, span["until"], batch, count, count),
+            (STREAM, f"{STREAM}/made/{first}", str(first).encode(), load_contract(STREAM).version, spread["until"], batch, count, count),
         )
         moved = sql.SQL(
             "insert into ops.movement (stream, partition, batch_id, rows_of_batch, reason, row_count) "
             "select %s, p.relname, r._batch_id, r._batch_id, 'load', count(*) from {} as r join pg_class as p on p.oid = r.tableoid "
             "where r._batch_id = %s group by 2, 3"
         ).format(_TABLE)
-        connection.execute(statement, span | {"batch": batch, "file": file, "first": first, "last": first + count - 1})
+        connection.execute(statement, spread | {"batch": batch, "file": file, "first": first, "last": first + count - 1})
         connection.execute(moved, (STREAM, batch))
         connection.execute("update ops.stream_state set last_batch_id = %s, last_landed_at = clock_timestamp() where stream = %s", (batch, STREAM))
 
@@ -146,9 +147,9 @@ def _facts(connection: psycopg.Connection, devices: int) -> dict[str, object]:
         raise BenchmarkError(f"the table holds {stored} rows and the ledger {booked}")
     size = "select sum({}(inhrelid))::bigint from pg_inherits where inhparent = %s::regclass"
     heap, indexes = (_one(connection, sql.SQL(size).format(sql.SQL(name)), (f"raw.{STREAM}",)) for name in ("pg_table_size", "pg_indexes_size"))
-    since, until = months()
-    span = f"{since:%Y-%m-%d} to {until.astimezone(UTC):%Y-%m-%d}"
-    return {"rows": stored, "devices": devices, "event_time": span, "table_bytes": heap, "index_bytes": indexes}
+    since, until = span()
+    days = f"{since:%Y-%m-%d} to {until.astimezone(UTC):%Y-%m-%d}"
+    return {"rows": stored, "devices": devices, "event_time": days, "table_bytes": heap, "index_bytes": indexes}
 
 
 def _one(connection: psycopg.Connection, query: str | sql.Composed, parameters: Sequence[object] = ()) -> int:

@@ -18,7 +18,7 @@ import polars as pl
 import typer
 
 from include.settings import REPOSITORY
-from tests.bench.big import fill
+from tests.bench.big import LATE_FIRST_DAY, fill
 from tests.bench.loaders import COPY_FORMS, DLT_FORMS, DLT_STRATEGIES, Bench
 from tests.bench.report import Figure, Report, console, interleaved, ratio_target
 from tests.bench.server import BenchmarkError, bench_server
@@ -95,18 +95,18 @@ GROUPS: dict[str, Callable[[Bench, Trials], list[Contestant]]] = {"tidemark": ti
 
 
 def big(bench: Bench, stored: int, repeats: int, cache: Path, report: Report) -> list[Contestant]:
-    """The product beside stored rows and into an empty table, in each round from a Parquet file of another plant."""
+    """The product beside stored rows and into an empty table, in each round from Parquet files of another plant: one on time, one a month late."""
     plants = [dataset(cache, events=bench.data.events, plant=number + 1) for number in range(repeats)]
+    late = [dataset(cache, events=bench.data.events, plant=number + 1, first_day=LATE_FIRST_DAY) for number in range(repeats)]
     devices = pl.concat([pl.read_parquet(plant.parquet, columns=["device_id"]) for plant in plants])["device_id"].unique().sort().to_list()
     bench.server.fresh(BIG_DATABASE)
     bench.land(bench.warm_up, "parquet", BIG_DATABASE)
     report.facts["stored"] = fill(BIG_DATABASE, stored, devices)
-    what = "Tidemark: Parquet in the zone, "
+    what, events = "Tidemark: Parquet in the zone, ", bench.data.events
     return [
-        Contestant("big_empty", f"{what}into an empty table", bench.data.events, lambda number: bench.land_into_empty("parquet", plants[number])),
-        Contestant(
-            "big_stored", f"{what}beside {stored:,} rows of the same months", bench.data.events, lambda n: bench.land(plants[n], "parquet", BIG_DATABASE)
-        ),
+        Contestant("big_empty", f"{what}into an empty table", events, lambda number: bench.land_into_empty("parquet", plants[number])),
+        Contestant("big_stored", f"{what}on time, beside {stored:,} stored rows", events, lambda n: bench.land(plants[n], "parquet", BIG_DATABASE)),
+        Contestant("big_late", f"{what}a month late, in the midst of {stored:,} stored rows", events, lambda n: bench.land(late[n], "parquet", BIG_DATABASE)),
     ]
 
 

@@ -78,26 +78,27 @@ class Dataset:
         }
 
 
-def dataset(cache: Path, *, events: int, plant: int = 0) -> Dataset:
-    """The events of a plant; made in about half a minute a million where the cache does not hold them.
+def dataset(cache: Path, *, events: int, plant: int = 0, first_day: datetime = FIRST_DAY) -> Dataset:
+    """The events of a plant in `DAYS` days; made in about half a minute a million where the cache does not hold them.
 
     Args:
         cache: Folder of all data sets.
         events: How many.
         plant: Which plant.
+        first_day: First of the days.
     """
-    version = hashlib.sha256(json.dumps([_GENERATOR, SEED, events, plant, load_contract(STREAM).version]).encode()).hexdigest()[:12]
+    version = hashlib.sha256(json.dumps([_GENERATOR, SEED, events, plant, load_contract(STREAM).version, str(first_day)]).encode()).hexdigest()[:12]
     folder = cache / f"{STREAM}-{events}-{plant}-{version}"
     facts = folder / "facts.json"
     if not facts.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        made = _make(folder, events, plant)
+        made = _make(folder, events, plant, first_day)
         facts.write_text(json.dumps({name: value for name, value in asdict(made).items() if name != "folder"}), encoding="utf-8")
     return Dataset(folder=folder, **json.loads(facts.read_text(encoding="utf-8")))
 
 
-def _make(folder: Path, events: int, plant: int) -> Dataset:
-    lines, devices = _lines(events, plant)
+def _make(folder: Path, events: int, plant: int, first_day: datetime) -> Dataset:
+    lines, devices = _lines(events, plant, first_day)
     text = ("\n".join(lines) + "\n").encode()
     (folder / "events.ndjson.gz").write_bytes(gzip.compress(text, 6, mtime=0))
     typed_frame(lines).write_parquet(folder / "events.parquet", compression="zstd")
@@ -105,9 +106,9 @@ def _make(folder: Path, events: int, plant: int) -> Dataset:
     return Dataset(plant, events, devices, folder, sizes[0], sizes[1], len(text))
 
 
-def _lines(events: int, plant: int) -> tuple[list[str], int]:
+def _lines(events: int, plant: int, first_day: datetime) -> tuple[list[str], int]:
     """Readings in order of arrival, of which two in a hundred stand behind later ones, and the number of devices."""
-    start = to_ms(FIRST_DAY)
+    start = to_ms(first_day)
     end = start + DAYS * 86_400_000
     world = make_world(SEED + plant, math.ceil(events / EVENTS_PER_MACHINE), end)
     world = replace(world, devices=tuple(replace(device, device_id=f"p{plant}_{device.device_id}") for device in world.devices))
