@@ -41,7 +41,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_every_contestant_asked_for_has_a_figure(outcome: dict[str, Any]) -> None:
-    assert [figure["name"] for figure in outcome["figures"]] == ["tidemark_parquet", "tidemark_ndjson_gz", "floor", "big_empty", "big_stored"]
+    assert [figure["name"] for figure in outcome["figures"]] == ["tidemark_parquet", "tidemark_ndjson_gz", "floor", "big_empty", "big_stored", "big_late"]
     assert all(figure["events"] == 3000 and len(figure["seconds"]) == 1 for figure in outcome["figures"])
     assert set(outcome["trials"]["floor"]) == {"binary", "text", "csv"}
 
