@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from include.contracts import load_contract
 from include.landing import source as source_module
+from include.landing.bulk import bulk_columns
 from include.landing.errors import UnreadableFile
 from include.landing.json_files import json_lines
 from include.landing.readers import read_chunks
@@ -119,3 +120,25 @@ def test_large_rows_make_small_chunks(monkeypatch):
         sizes = [len(chunk) for chunk in read_chunks(iter([Source(0, io.BytesIO(data), form, None)]), TELEMETRY)]
         assert sum(sizes) == 12
         assert max(sizes) <= 5
+
+
+@pytest.mark.parametrize("data", [b'[{"deviceId": "a"},]', b'[,{"deviceId": "a"}]', b'[{"deviceId": "a"},,]', b"[,]"])
+def test_an_element_that_is_missing_is_a_row_with_an_error_beside_other_files_too(data):
+    sources = (Source(position, io.BytesIO(each), "json", None) for position, each in enumerate([data, b"[]", b'[{"deviceId": "b"}]', data]))
+    found = [
+        (int(chunk.file_position[row]), int(chunk.row_number[row]), chunk.originals[row], row in chunk.errors)
+        for chunk in read_chunks(sources, TELEMETRY)
+        for row in range(len(chunk))
+    ]
+    pieces = data[1:-1].split(b",")
+    expected = [(at, number, piece, not piece) for at in (0, 3) for number, piece in enumerate(pieces, start=1)] + [(2, 1, b'{"deviceId": "b"}', False)]
+    assert sorted(found) == sorted(expected)
+
+
+def test_elements_are_read_in_bulk_also_where_they_are_indented():
+    rows = [{"deviceId": f"m{n}", "timestamp": "t", "measurements": {"temperature": n + 0.5}} for n in range(5)]
+    for indent in (None, 2):
+        ((lines, _),) = json_lines(Source(0, io.BytesIO(json.dumps(rows, indent=indent).encode()), "json", None))
+        columns = bulk_columns(TELEMETRY, lines)
+        assert columns is not None
+        assert columns["temperature_c"].to_list() == [0.5, 1.5, 2.5, 3.5, 4.5]
