@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from s3fs import S3FileSystem
 
+from include.settings import get_settings
 from tests.support.s3 import credentials, new_bucket, s3_server
 
 
@@ -25,3 +26,5 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     S3FileSystem.clear_instance_cache()
     yield f"s3://{new_bucket()}/landing"
     S3FileSystem.clear_instance_cache()
+    monkeypatch.undo()
+    get_settings.cache_clear()
