@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     home: Path = Field(default=REPOSITORY / ".tidemark", description="Everything made at run time.")
     warehouse_url: str = Field(default="", description="postgresql://host:port/database of another server; empty means the embedded one.")
     landing_url: str = Field(default="", description="file:// or s3:// address of the landing zone; empty means <home>/zone.")
+    landing_endpoint: str = Field(default="", description="http(s):// address of another provider's S3; empty means AWS_ENDPOINT_URL_S3, or AWS itself.")
     secrets_file: Path | None = Field(default=None, description="Lines NAME=value; None means <home>/secrets.")
     postgres_port: int = Field(default=54329, ge=1024, le=65535, description="Port of the embedded server on 127.0.0.1.")
     postgres_max_connections: int = Field(default=120, ge=40)

@@ -18,7 +18,8 @@ from include.stack.windows import moment
 if TYPE_CHECKING:
     from include.landing import LandingResult
 
-FORMATS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".txt": "csv", ".parquet": "parquet"}
+FURTHER_ENDINGS = {".tsv": "csv", ".txt": "csv"}  # of CSV outside of the zone
+MAPPED_FORMATS = ("csv", "parquet")
 
 
 def _required(text: str, option: str) -> datetime:
@@ -29,8 +30,8 @@ def _required(text: str, option: str) -> datetime:
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, NDJSON or Parquet, plain or .gz.")],
-    mapping: Annotated[str | None, typer.Option("--mapping", help="Name of a mapping in include/contracts/mappings.")] = None,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, Parquet, NDJSON or JSON, plain, .gz or .zst.")],
+    mapping: Annotated[str | None, typer.Option("--mapping", help="Name of a mapping in include/contracts/mappings; it reads CSV or Parquet.")] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Stream of a file in the stream's own shape, which needs no mapping.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Whose data it is; `default` where nobody says.")] = None,
     land_now: Annotated[bool, typer.Option("--land/--no-land", help="Land it now instead of with the next scheduled run.")] = True,
@@ -42,20 +43,24 @@ def import_file(
     from include.contracts import load_contract
     from include.contracts.mapping import load_mapping
     from include.landing import land_pending
+    from include.landing.source import COMPRESSIONS, FORMATS, stored_format
     from include.landing.zone import Zone
     from include.settings import get_settings
 
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = FORMATS.get((suffixes[-2:-1] if packed else suffixes[-1:] or [""])[0])
+    compression = COMPRESSIONS.get(suffixes.pop()) if suffixes and suffixes[-1] in COMPRESSIONS else None
+    endings = FORMATS | FURTHER_ENDINGS
+    kind = endings.get(suffixes[-1]) if suffixes else None
     if kind is None:
-        raise StackError(f"{file.name} has no ending that says its format", f"rename it to end with one of {', '.join(FORMATS)} (.gz may follow)")
+        raise StackError(f"{file.name} has no ending that says its format", f"rename it to end with one of {', '.join(endings)} (.gz or .zst may follow)")
     if (mapping is None) == (stream is None):
         raise StackError("a file needs its mapping or its stream", "name one of --mapping and --stream")
+    if mapping is not None and kind not in MAPPED_FORMATS:
+        raise StackError(f"a mapping reads CSV or Parquet, and {file.name} is neither", "if it is in the stream's own shape, import it with --stream")
     name = load_mapping(mapping).stream if mapping is not None else load_contract(str(stream)).stream
     arrived_at = datetime.now(UTC)
-    ending = f"{kind}.gz" if packed else kind
-    stored = Zone(get_settings().zone_url).put(name, file.read_bytes(), source="import", arrived_at=arrived_at, ext=ending, tenant=tenant, mapping=mapping)
+    ending = stored_format(kind, compression)
+    stored = Zone(get_settings().zone_url).put(name, file, source="import", arrived_at=arrived_at, ext=ending, tenant=tenant, mapping=mapping)
     console.print(f"stored as {stored.address}", soft_wrap=True)
     if land_now:
         _print_results([land_pending(name, arrived_from=arrived_at - timedelta(hours=1))])

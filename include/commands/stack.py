@@ -54,7 +54,8 @@ def down(
     from include.stack import up as stack
 
     if purge and not yes:
-        typer.confirm(f"Remove everything below {get_settings().home}, all data included?", abort=True)
+        apart = f" The zone {get_settings().zone_url} stays." if get_settings().landing_url else ""
+        typer.confirm(f"Remove everything below {get_settings().home}, all data included?{apart}", abort=True)
     killed = stack.down(purge=purge, step=Steps())
     if killed:
         console.print(f"[dim]{killed} processes did not stop by themselves and were killed[/dim]")

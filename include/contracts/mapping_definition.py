@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from include.contracts import load_contract
+from include.contracts.csv_dialect import RFC_4180, CsvDialect, parse_csv_dialect
 from include.contracts.errors import MappingError
 from include.contracts.model import EVENT_AT, Contract, LogicalType
 from include.contracts.parse import UNITS_OF_TIME
@@ -109,6 +110,7 @@ class Mapping:
         targets: Columns of the contract, in contract order, with `tenant_id` first where it is mapped.
         extra: Keys of `_extra` that are renamed or coded rather than passed on.
         ignore: Source columns that are dropped; the zone keeps them.
+        csv: How its CSV files are written.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Mapping:
     targets: tuple[Target, ...]
     extra: tuple[Target, ...]
     ignore: tuple[str, ...]
+    csv: CsvDialect = RFC_4180
 
     @property
     def source_columns(self) -> tuple[str, ...]:
@@ -127,7 +130,7 @@ class Mapping:
         return tuple(dict.fromkeys(column for target in (*self.targets, *self.extra) for column in target.columns))
 
 
-MAPPING_KEYS = {"name", "stream", "version", "description", "null_tokens", "known_after", "columns", "extra", "ignore"}
+MAPPING_KEYS = {"name", "stream", "version", "description", "null_tokens", "known_after", "columns", "extra", "ignore", "csv"}
 SOURCE_KEYS = {"column", "extract", "null_tokens"}
 SHAPES = ("column", "constant", "concat", "hash")
 PARSE_KEYS = {
@@ -191,6 +194,7 @@ class _Reader:
             targets=tuple(sorted(targets.values(), key=lambda target: order.index(target.name))),
             extra=tuple(self.target(f"extra.{name}", name, LogicalType.STRING, entry, None) for name, entry in extra.items()),
             ignore=self.texts("ignore", document.get("ignore", [])),
+            csv=parse_csv_dialect(document["csv"], "csv", self.error) if "csv" in document else RFC_4180,
         )
         used_and_ignored = sorted(set(mapping.source_columns) & set(mapping.ignore))
         if used_and_ignored:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
+from include.contracts.csv_dialect import RFC_4180, CsvDialect
+
 PERSONAL = "personal"
 PSEUDONYM_SUFFIX = "_pseudonym"
 EVENT_AT = "event_at"
@@ -129,6 +131,7 @@ class Contract:
         freshness: Silence longer than this is red.
         max_quarantined_share: Greatest share of quarantined rows, in [0, 1], among the last `quarantine_window` rows.
         quarantine_window: Number of rows that the share looks at.
+        csv: How CSV files in the stream's own shape are written.
     """
 
     stream: str
@@ -150,6 +153,7 @@ class Contract:
     freshness: timedelta
     max_quarantined_share: float
     quarantine_window: int
+    csv: CsvDialect = RFC_4180
 
     @cached_property
     def by_name(self) -> dict[str, Field]:

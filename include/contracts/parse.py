@@ -11,6 +11,7 @@ from typing import Any
 from open_data_contract_standard.model import CustomProperty, DataQuality, OpenDataContractStandard, SchemaObject, SchemaProperty
 from pydantic import ValidationError
 
+from include.contracts.csv_dialect import RFC_4180, parse_csv_dialect
 from include.contracts.errors import ContractError
 from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, RowRule, Source, StreamKind, Winner
 from include.contracts.yaml_text import read_yaml
@@ -42,7 +43,7 @@ OPTION_KEYS = {
 }
 STREAM_PROPERTIES = {
     "streamKind", "source", "eventTime", "versionField", "winner", "partitioning", "bucketColumns", "earliest", "futureToleranceMinutes", "maxQuarantinedShare",
-    "quarantineWindow",
+    "quarantineWindow", "csv",
 }  # fmt: skip
 FIELD_PROPERTIES = {"unit"}
 
@@ -154,6 +155,7 @@ class _Parser:
             freshness=self.freshness(odcs),
             max_quarantined_share=share,
             quarantine_window=int(self.number("quarantineWindow", properties, 1, 1_000_000)),
+            csv=parse_csv_dialect(properties["csv"], "customProperties.csv", self.error) if "csv" in properties else RFC_4180,
         )
 
     # fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from include.contracts.csv_dialect import RFC_4180
 from include.contracts.model import Contract, Field
 
 RULES_HEAD = "| Error code | Must hold | Why |\n|---|---|---|\n"
@@ -49,7 +50,7 @@ def stream_page(contract: Contract) -> str:
 | Event time | `{contract.event_time}`, not before {contract.earliest:%Y-%m-%d} and at most {_duration(contract.future_tolerance)} after arrival |
 | Raw table | `raw.{contract.stream}`, partitioned by {"month of event time" if contract.partition == "month" else "hash of `event_id`"} |
 | Models bucket by | {", ".join(f"`{name}`" for name in contract.bucket_columns)} |
-| Silence is red after | {_duration(contract.freshness)} |
+{_csv_row(contract)}| Silence is red after | {_duration(contract.freshness)} |
 | Refused rows are red above | {contract.max_quarantined_share:.0%} of the last {contract.quarantine_window:,} |
 
 ## Fields
@@ -87,6 +88,10 @@ def _copies(contract: Contract) -> str:
     if contract.version_field is not None:
         return f"the one with the greatest `{contract.version_field}` counts"
     return "the one that arrived first counts" if contract.winner == "keep_first" else "the one that arrived last counts"
+
+
+def _csv_row(contract: Contract) -> str:
+    return "" if contract.csv == RFC_4180 else f"| CSV files | {_cell(contract.csv.told())} |\n"
 
 
 def _number(value: float | None) -> str:

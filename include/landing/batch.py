@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from include.contracts.model import EVENT_AT, Contract
 from include.landing import ledger, store
 from include.landing.crash import Step, crash_point
-from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile
+from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile, ZoneError
 from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.mapped import mapped_chunks
 from include.landing.movements import Movement, Movements, Reason, rows_by_partition, write_movements
 from include.landing.prefetch import prefetched
-from include.landing.readers import Source, read_chunks
+from include.landing.readers import read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError
+from include.landing.source import Source
 from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow, validate
 from include.landing.winner import STORED, Copy, Verdict, settle
-from include.landing.zone import Zone
+from include.landing.zone import Zone, ZoneFile
 
 HEAD_BYTES = 64 << 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,6 +148,7 @@ class Attempt:
         self._grown = 0
         self._movements: Movements = Counter()
         self._quarantined = 0
+        self._reread: list[ZoneFile] = []
 
     def run(self) -> list[FileCounts]:
         """Lands the files inside the caller's transaction and says what became of each that was still to be landed.
@@ -179,6 +181,7 @@ class Attempt:
         self._quarantine_unreadable(wanted, batch_id, file_ids)
         crash_point(Step.BEFORE_LEDGER)
         self._check_balance(wanted)
+        self._check_unchanged()
         counts = [self._counts[position] for position in wanted]
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
         write_movements(connection, contract.stream, batch_id, self._movements)
@@ -220,6 +223,8 @@ class Attempt:
 
     def _open(self, position: int) -> Source:
         arrival = self._arrivals[position]
+        if arrival.data is None:
+            self._reread.append(arrival.file)
         stream = io.BytesIO(arrival.data) if arrival.data is not None else self._zone.open(arrival.file)
         return Source(position, stream, arrival.file.file_format, arrival.file.compression)
 
@@ -376,6 +381,13 @@ class Attempt:
             unreadable.append((int(file_ids[position]), arrival.tenant_id, arrival.arrived_at, reason, head))
         if unreadable:
             self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, [], unreadable)
+
+    def _check_unchanged(self) -> None:
+        """A file that is not kept in memory is read twice, for its hash and for its rows: both must have seen the same bytes."""
+        for file in self._reread:
+            now = self._zone.find(file.address)
+            if now is None or now.version_tag != file.version_tag:
+                raise ZoneError(f"{file.address} was {'written anew' if now else 'removed'} while it was read; nothing of the batch was kept")
 
     def _check_balance(self, wanted: Sequence[int]) -> None:
         for position in wanted:

@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 from psycopg import sql
 from psycopg.rows import class_row
 
+from include.landing.csv_files import csv_head
 from include.landing.errors import LandingError, UnreadableFile
-from include.landing.originals import find_landed
+from include.landing.originals import csv_dialect, find_landed
 from include.landing.quarantine import QUARANTINED, Filter
-from include.landing.readers import Source, csv_header, parquet_batches
+from include.landing.readers import parquet_batches
+from include.landing.source import Source
 from include.landing.zone import DEFAULT_TENANT, Zone
 from include.settings import get_settings
 from include.warehouse import Role, connect
@@ -130,7 +132,7 @@ def _export_file(zone: Zone, shapes: _Shapes, first: _Row, rows: Iterator[_Row])
     if first.row_number is not None and first.file_format not in {"csv", "parquet"}:
         for row in rows:
             # One line a row. Only an element of a JSON array holds line breaks, and only between its tokens.
-            shapes.add_line(row, "ndjson", b"", row.original.replace(b"\n", b" "))
+            shapes.add_line(row, "ndjson", b"", row.original.replace(b"\n", b" ") + b"\n")
         return
     file = find_landed(zone, first.address, first.version_tag, first.content_hash)
     if file is None:
@@ -140,9 +142,9 @@ def _export_file(zone: Zone, shapes: _Shapes, first: _Row, rows: Iterator[_Row])
         if first.row_number is None:
             shapes.copy(next(rows), stream)
         elif first.file_format == "csv":
-            header = csv_header(source)
+            head, line_end = csv_head(source, csv_dialect(file.stream, file.mapping))
             for row in rows:
-                shapes.add_line(row, "csv", header + b"\n", row.original)
+                shapes.add_line(row, "csv", head, row.original + line_end)
         else:
             _export_tables(shapes, parquet_batches(source), rows)
 
@@ -176,7 +178,7 @@ class _Shapes:
             self._open[key] = file, self._create(file.path), self._create(file.errors)
             self._open[key][1].write(header)
         file, out, errors = self._open[key]
-        out.write(line + b"\n")
+        out.write(line)
         self._explain(file, errors, row)
 
     def add_table(self, rows: list[_Row], table: pa.Table) -> None:

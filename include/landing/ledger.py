@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from include.landing.source import stored_format
 from include.landing.zone import DEFAULT_TENANT, ZoneFile
 
 MAX_ATTEMPTS = 3
@@ -255,7 +256,7 @@ def _line(arrival: Arrival, contract_version: str) -> tuple[Any, ...]:
         arrival.content_hash,
         file.version_tag,
         file.size_bytes,
-        f"{file.file_format}.gz" if file.compression else file.file_format,
+        stored_format(file.file_format, file.compression),
         file.mapping,
         contract_version,
         arrival.arrived_at,

@@ -46,6 +46,8 @@ class Lines(Sequence[bytes]):
 
     def each_stands_in(self, first: bytes, last: bytes) -> bool:
         """Whether every line begins and ends with the given characters."""
+        if (self.starts == self.ends).any():
+            return False  # an array may lack an element
         data = np.frombuffer(self.text, dtype=np.uint8)
         return bool((data[self.starts] == first[0]).all() and (data[self.ends - 1] == last[0]).all())
 

@@ -10,9 +10,11 @@ import polars as pl
 from include.contracts.errors import MappingError
 from include.contracts.mapping import Mapping, apply_mapping, load_mapping
 from include.contracts.model import Contract
+from include.landing.csv_files import TextRows, csv_rows
 from include.landing.errors import UnreadableFile
-from include.landing.readers import Source, TextRows, csv_rows, parquet_tables, refuse_malformed
+from include.landing.readers import parquet_tables, refuse_malformed
 from include.landing.rows import CHUNK_ROWS, TENANT, Chunk, RowError, shown
+from include.landing.source import Source
 
 
 def mapped_chunks(source: Source, contract: Contract, name: str, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -27,7 +29,7 @@ def mapped_chunks(source: Source, contract: Contract, name: str, rows: int = CHU
             if mapping.stream != contract.stream:
                 raise UnreadableFile(source.position, f"mapping {name} is for stream {mapping.stream}")
             if source.file_format == "csv":
-                for text in csv_rows(source, rows):
+                for text in csv_rows(source, rows, mapping.csv):
                     frame = pl.DataFrame({column: text.column(index) for index, column in enumerate(text.header)}, schema=dict.fromkeys(text.header, pl.String))
                     yield _chunk(source, mapping, frame, text)
             elif source.file_format == "parquet":

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from include.landing.errors import LandingError
-from include.landing.readers import Source, csv_rows, ndjson_lines, parquet_tables
+from include.contracts import load_contract
+from include.contracts.csv_dialect import CsvDialect
+from include.contracts.mapping import load_mapping
+from include.landing.csv_files import csv_rows
+from include.landing.errors import LandingError, UnreadableFile
+from include.landing.json_files import json_lines
+from include.landing.readers import parquet_tables
+from include.landing.source import Source
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings
 
@@ -38,18 +44,32 @@ def read_original(address: str, row_number: int) -> bytes:
     file = zone.find(address)
     if file is None:
         raise LandingError(f"{address} is not in the zone {zone.url} any more")
-    with zone.open(file) as stream:
-        source = Source(0, stream, file.file_format, file.compression)
-        if file.file_format == "ndjson":
-            for lines, numbers in ndjson_lines(source):
-                if row_number in numbers:
-                    return lines[int(np.flatnonzero(numbers == row_number)[0])]
-        elif file.file_format == "csv":
-            for rows in csv_rows(source):
-                if row_number in rows.numbers:
-                    return rows.originals[rows.numbers.index(row_number)]
-        else:
-            for first, originals, _ in parquet_tables(source):
-                if first <= row_number < first + len(originals):
-                    return originals[row_number - first]
-    raise LandingError(f"{address} has no row {row_number}")
+    try:
+        with zone.open(file) as stream:
+            original = _find(Source(0, stream, file.file_format, file.compression), file, row_number)
+    except UnreadableFile as error:
+        raise LandingError(f"{address} cannot be read: {error.reason}") from error
+    if original is None:
+        raise LandingError(f"{address} has no row {row_number}")
+    return original
+
+
+def _find(source: Source, file: ZoneFile, row_number: int) -> bytes | None:
+    if source.file_format in ("ndjson", "json"):
+        for lines, numbers in json_lines(source):
+            if row_number in numbers:
+                return lines[int(np.flatnonzero(numbers == row_number)[0])]
+    elif source.file_format == "csv":
+        for rows in csv_rows(source, dialect=csv_dialect(file.stream, file.mapping)):
+            if row_number in rows.numbers:
+                return rows.originals[rows.numbers.index(row_number)]
+    else:
+        for first, originals, _ in parquet_tables(source):
+            if first <= row_number < first + len(originals):
+                return originals[row_number - first]
+    return None
+
+
+def csv_dialect(stream: str, mapping: str | None) -> CsvDialect:
+    """How CSV files of a mapping, or without one of a stream, are written."""
+    return load_mapping(mapping).csv if mapping is not None else load_contract(stream).csv

@@ -154,7 +154,7 @@ def _object(line: bytes, root: _Node, contract: Contract, chunk: Chunk, row: int
     if isinstance(value, dict):
         return value
     if value is not FLAWED:
-        chunk.give_up(row, RowError(Code.NOT_AN_OBJECT, None, shown(value), "a line must hold one JSON object"))
+        chunk.give_up(row, RowError(Code.NOT_AN_OBJECT, None, shown(value), "a row must be one JSON object"))
     return root.flawed
 
 

@@ -1,21 +1,18 @@
 """Readers: from the stored bytes of a file to chunks of rows, in bounded memory.
 
 NDJSON: one object a line, ended by LF or CRLF; lines of blanks only are no rows; a byte order mark at the start is dropped. Row numbers are line numbers.
-CSV: comma, double quotes, a header of column names or dotted payload paths; an empty cell is no value; row numbers count records after the header.
+JSON: an array of objects, read element by element; row numbers are element numbers. A `.json` file that does not begin with a bracket is NDJSON.
+CSV: in the dialect of the contract or mapping, a header of column names or dotted payload paths; an empty cell is no value; row numbers count records after
+the header.
 Parquet: columns named likewise, nested structs allowed; the original of a row is its JSON text.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -25,33 +22,15 @@ from numpy.typing import NDArray
 
 from include.contracts.model import Contract
 from include.landing.bulk import bulk_columns
+from include.landing.csv_files import TextRows, csv_rows
 from include.landing.errors import UnreadableFile
-from include.landing.lines import Lines, compact, join_lines, line_buffers, split_lines
+from include.landing.json_files import json_lines
+from include.landing.lines import Lines, compact, join_lines
 from include.landing.payload import chunk_of_lines, encode_extra, unusual_lines
 from include.landing.rows import CHUNK_ROWS, TENANT, TENANT_PATH, Chunk, Code, Column, RowError, shown
+from include.landing.source import CHUNK_BYTES, FORMATS, Source, seekable
 
-BLOCK_BYTES = 8 << 20
-_BOM = b"\xef\xbb\xbf"
-_COMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
-
-csv.field_size_limit(2**31 - 1)
-
-
-@dataclass(frozen=True)
-class Source:
-    """An opened file of a batch.
-
-    Attributes:
-        position: Position of the file in its batch.
-        stream: Its stored bytes.
-        file_format: `ndjson`, `csv` or `parquet`.
-        compression: `gzip` or None.
-    """
-
-    position: int
-    stream: BinaryIO
-    file_format: str
-    compression: str | None
+_PARQUET_BUFFER = 1 << 20  # pages are read as they are needed, and not a column of a whole row group at once
 
 
 class _JsonLines:
@@ -63,16 +42,18 @@ class _JsonLines:
     def __init__(self, contract: Contract, rows: int) -> None:
         self._contract, self._rows = contract, rows
         self._waiting: list[tuple[Lines, NDArray[np.int32], NDArray[np.int32]]] = []
-        self._waiting_rows = 0
+        self._waiting_rows = self._waiting_bytes = 0
         self._unusual: list[tuple[bytes, int, int]] = []
+        self._unusual_bytes = 0
 
     def add(self, lines: Lines, numbers: NDArray[np.int32], position: int) -> Iterator[Chunk]:
         """Takes lines of a file and gives chunks that are full."""
         self._waiting.append((lines, np.full(len(lines), position, dtype=np.int32), numbers))
         self._waiting_rows += len(lines)
-        if self._waiting_rows >= self._rows:
+        self._waiting_bytes += len(lines.text)
+        if self._waiting_rows >= self._rows or self._waiting_bytes >= CHUNK_BYTES:
             yield from self._flush()
-        if len(self._unusual) >= self._rows:
+        if len(self._unusual) >= self._rows or self._unusual_bytes >= CHUNK_BYTES:
             yield self._unusual_chunk()
 
     def finish(self) -> Iterator[Chunk]:
@@ -86,7 +67,7 @@ class _JsonLines:
             return
         lines = join_lines([lines for lines, _, _ in self._waiting])
         positions, numbers = (np.concatenate([part[place] for part in self._waiting]) for place in (1, 2))
-        self._waiting, self._waiting_rows = [], 0
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
         for first in range(0, len(lines), self._rows):
             span = slice(first, first + self._rows)
             yield from self._chunks(lines[span], positions[span], numbers[span])
@@ -99,6 +80,7 @@ class _JsonLines:
                 is_usual = np.ones(len(lines), dtype=bool)
                 is_usual[unusual] = False
                 self._unusual += [(lines[row], int(positions[row]), int(numbers[row])) for row in unusual]
+                self._unusual_bytes += int((lines.ends - lines.starts)[unusual].sum())
                 lines, positions, numbers = compact(lines, is_usual), positions[is_usual], numbers[is_usual]
                 columns = bulk_columns(self._contract, lines)
         if columns is None:
@@ -109,7 +91,7 @@ class _JsonLines:
 
     def _unusual_chunk(self) -> Chunk:
         lines, positions, numbers = zip(*self._unusual, strict=True)
-        self._unusual = []
+        self._unusual, self._unusual_bytes = [], 0
         return chunk_of_lines(self._contract, lines, np.array(positions, dtype=np.int32), np.array(numbers, dtype=np.int32))
 
 
@@ -122,183 +104,26 @@ def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK
     waiting = _JsonLines(contract, rows)
     for source in sources:
         with source.stream:
-            if source.file_format == "ndjson":
-                for lines, numbers in ndjson_lines(source):
+            if source.file_format in ("ndjson", "json"):
+                for lines, numbers in json_lines(source):
                     yield from waiting.add(lines, numbers, source.position)
             elif source.file_format == "csv":
                 yield from _csv_chunks(source, contract, rows)
             elif source.file_format == "parquet":
                 yield from _parquet_chunks(source, contract, rows)
             else:
-                raise UnreadableFile(source.position, "unknown file format: use .ndjson, .csv or .parquet, plain or .gz")
+                raise UnreadableFile(source.position, f"unknown file format: use {', '.join(FORMATS)}, plain or with .gz or .zst")
     yield from waiting.finish()
-
-
-def plain_bytes(source: Source) -> BinaryIO:
-    """The file's bytes, decompressed as they are read."""
-    return cast(BinaryIO, gzip.GzipFile(fileobj=source.stream, mode="rb")) if source.compression == "gzip" else source.stream
-
-
-def ndjson_lines(source: Source) -> Iterator[tuple[Lines, NDArray[np.int32]]]:
-    """Lines of an NDJSON file and their numbers, some at a time; lines of blanks only are left out."""
-    number = 1
-    for text in line_buffers(_blocks(source)):
-        lines, numbers, number = split_lines(text, number)
-        yield lines, numbers
-
-
-def _blocks(source: Source) -> Iterator[bytes]:
-    """The file's plain bytes without a byte order mark."""
-    plain = plain_bytes(source)
-    block = _read(plain, source).removeprefix(_BOM)
-    while block:
-        yield block
-        block = _read(plain, source)
-
-
-def _read(plain: BinaryIO, source: Source) -> bytes:
-    try:
-        return plain.read(BLOCK_BYTES)
-    except _COMPRESSION_ERRORS as error:
-        raise UnreadableFile(source.position, f"not a complete gzip file: {error}") from error
-
-
-class _Records:
-    """Records of a CSV file with the bytes each was made of, quoted line breaks included."""
-
-    def __init__(self, source: Source) -> None:
-        self._lines = self._read_lines(source)
-        self._taken: list[bytes] = []
-        self._reader = csv.reader(self._decoded(), strict=True)
-
-    def next(self) -> tuple[list[str] | None, bytes, str]:
-        """Cells (None where malformed), original bytes, and what is malformed.
-
-        Raises:
-            StopIteration: At the end of the file.
-        """
-        self._taken = []
-        try:
-            cells: list[str] | None = next(self._reader)
-            problem = ""
-        except csv.Error as error:
-            cells, problem = None, str(error)
-        original = b"".join(self._taken).rstrip(b"\r\n")
-        if cells is not None and any("\udc80" <= character <= "\udcff" for cell in cells for character in cell if character >= "\udc80"):
-            cells, problem = None, "not UTF-8"
-        return cells, original, problem
-
-    def _decoded(self) -> Iterator[str]:
-        for line in self._lines:
-            self._taken.append(line)
-            yield line.decode("utf-8", "surrogateescape")
-
-    @staticmethod
-    def _read_lines(source: Source) -> Iterator[bytes]:
-        plain, rest, is_start = plain_bytes(source), b"", True
-        while block := _read(plain, source):
-            if is_start:
-                block, is_start = block.removeprefix(_BOM), False
-            lines = (rest + block).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                yield line + b"\n"
-        if rest:
-            yield rest
-
-
-@dataclass
-class TextRows:
-    """Some records of a CSV file as text, before any contract: what mappings work on.
-
-    Attributes:
-        header: Names of the columns.
-        records: Cells by record; a malformed record is a list of empty cells.
-        numbers: Record numbers, from 1.
-        originals: Bytes of each record.
-        malformed: What is malformed, by position in `records`.
-    """
-
-    header: list[str]
-    records: list[list[str]]
-    numbers: list[int]
-    originals: Sequence[bytes]
-    malformed: dict[int, str]
-
-    def column(self, index: int) -> list[str | None]:
-        """Cells of a column; an empty cell is None."""
-        return [record[index] or None for record in self.records]
-
-
-def csv_rows(source: Source, rows: int = CHUNK_ROWS) -> Iterator[TextRows]:
-    """Reads a CSV file in pieces of `rows` records.
-
-    Raises:
-        UnreadableFile: If it has no usable header, or its compression is broken.
-    """
-    records = _Records(source)
-    header = _header(records, source)
-    originals: list[bytes] = []
-    batch = TextRows(header, [], [], originals, {})
-    number = 0
-    while True:
-        try:
-            cells, original, problem = records.next()
-        except StopIteration:
-            break
-        if cells == []:
-            continue  # a line without anything is no record
-        number += 1
-        found = len(header) if cells is None else len(cells)
-        if found != len(header):
-            cells, problem = None, f"{found} cells under a header of {len(header)}"
-        if cells is None:
-            batch.malformed[len(batch.records)] = problem
-            cells = [""] * len(header)
-        batch.records.append(cells)
-        batch.numbers.append(number)
-        originals.append(original)
-        if len(batch.records) >= rows:
-            yield batch
-            originals = []
-            batch = TextRows(header, [], [], originals, {})
-    if batch.records:
-        yield batch
-
-
-def _header(records: _Records, source: Source) -> list[str]:
-    try:
-        header, _, problem = records.next()
-    except StopIteration:
-        return []  # an empty file holds no rows
-    if header is None:
-        raise UnreadableFile(source.position, f"the header cannot be read: {problem}")
-    names = [name.strip() for name in header]
-    if "" in names or len(set(names)) != len(names):
-        raise UnreadableFile(source.position, f"the header has an empty or repeated name: {shown(','.join(names))}")
-    return names
-
-
-def csv_header(source: Source) -> bytes:
-    """The header of a CSV file as it stands there.
-
-    Raises:
-        UnreadableFile: If its compression is broken.
-    """
-    try:
-        return _Records(source).next()[1]
-    except StopIteration:
-        return b""
 
 
 def refuse_malformed(chunk: Chunk, text: TextRows) -> None:
     """Marks the rows of a CSV chunk whose record is malformed."""
     for row, problem in text.malformed.items():
-        chunk.give_up(row, RowError(Code.MALFORMED_CSV, None, shown(text.originals[row].decode("utf-8", "replace")), problem))
+        chunk.give_up(row, RowError(Code.MALFORMED_CSV, None, shown(text.originals[row].decode(text.encoding, "replace")), problem))
 
 
 def _csv_chunks(source: Source, contract: Contract, rows: int) -> Iterator[Chunk]:
-    for text in csv_rows(source, rows):
+    for text in csv_rows(source, rows, contract.csv):
         known, unknown = _match_header(text.header, contract)
         count = len(text.records)
         columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
@@ -394,12 +219,18 @@ def parquet_batches(source: Source, rows: int = CHUNK_ROWS) -> Iterator[pa.Table
         UnreadableFile: If it is not a readable Parquet file.
     """
     try:
-        plain: BinaryIO = source.stream if source.compression is None else io.BytesIO(plain_bytes(source).read())
-        for batch in pq.ParquetFile(plain).iter_batches(batch_size=rows):
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError, *_COMPRESSION_ERRORS) as error:
+        with seekable(source) as plain, pq.ParquetFile(plain, buffer_size=_PARQUET_BUFFER) as file:
+            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata, rows)):
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
         raise UnreadableFile(source.position, f"not a readable Parquet file: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+
+
+def _batch_rows(metadata: pq.FileMetaData, rows: int) -> int:
+    """`rows`, or fewer where rows are so large that a chunk of them would be."""
+    largest = max((group.total_byte_size // max(group.num_rows, 1) for group in map(metadata.row_group, range(metadata.num_row_groups))), default=0)
+    return max(1, min(rows, CHUNK_BYTES // max(largest, 1)))
 
 
 def _parquet_chunks(source: Source, contract: Contract, rows: int) -> Iterator[Chunk]:

@@ -1,7 +1,7 @@
 """Replay: quarantined rows once more, through today's contract and mapping, by the code that lands files.
 
-Rows of NDJSON files are taken from the quarantine, which holds them whole; rows of other formats, and files that were quarantined whole, are read again from
-the zone. A row that passes now lands with its own arrival, file and row number; it was known at the time of the replay.
+Rows of NDJSON and JSON files are taken from the quarantine, which holds them whole; rows of other formats, and files that were quarantined whole, are read
+again from the zone. A row that passes now lands with its own arrival, file and row number; it was known at the time of the replay.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from include.landing.mapped import mapped_chunks
 from include.landing.originals import find_landed
 from include.landing.payload import chunk_of_lines
 from include.landing.quarantine import QUARANTINED, Filter, State
-from include.landing.readers import Source, read_chunks
+from include.landing.readers import read_chunks
 from include.landing.rows import CHUNK_ROWS, Chunk, Code, RowError
+from include.landing.source import Source
 from include.landing.validate import FILE_POSITION, ROW_NUMBER, RejectedRow
 from include.landing.winner import Verdict
 from include.landing.zone import Zone, ZoneFile
@@ -40,6 +41,7 @@ from include.settings import get_settings, secret
 from include.warehouse import Role, connect
 
 REPLAY_ROWS = 200_000
+_WHOLE_ORIGINALS = ("ndjson", "json")  # of which the quarantine has the whole row, to be decoded by itself
 _SHIFT = 32  # a row number has 31 bits
 _GONE = "the zone no longer holds the file with the bytes that landed, and rows of this format can only be read from their file"
 
@@ -215,7 +217,7 @@ class ReplayAttempt(Attempt):
 
     def _chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
         readable = [position for position in wanted if position not in self._culprits.unreadable]
-        in_lines = [position for position in readable if position not in self._whole and self._files[position].arrival.file.file_format == "ndjson"]
+        in_lines = [position for position in readable if position not in self._whole and self._files[position].arrival.file.file_format in _WHOLE_ORIGINALS]
         yield from self._chunks_of_lines(np.isin(self._places >> _SHIFT, in_lines))
         for position in readable:
             if position not in in_lines:
@@ -238,6 +240,7 @@ class ReplayAttempt(Attempt):
         if file is None:
             self._gone[position] = _GONE
             return
+        self._reread.append(file)
         source = Source(position, self._zone.open(file), file.file_format, file.compression)
         chunks = read_chunks(iter([source]), self._contract) if file.mapping is None else mapped_chunks(source, self._contract, file.mapping)
         if position in self._whole:

@@ -1,15 +1,20 @@
-"""The landing zone: original bytes under addresses that say when they arrived.
+"""The landing zone: original bytes under addresses that say when they arrived, in a folder (`file://`) or in S3 (`s3://`).
 
 An address is `<stream>/dt=YYYY-MM-DD/hr=HH/[tenant=<t>/][mapping=<m>/]<name>`, relative to the zone. A name that starts with `HHMMSSffffff-` states the
 arrival's time of day in UTC; a file without such a stamp arrived at its modification time, clamped into its hour. Names that start with `.` or `_` are
 not files of the zone: writers use them for what is not complete yet.
+
+What both stores promise (tests/integration/landing/test_zone.py): a file is there with all its bytes or not at all; a name that the zone made is never given
+twice; the version tag differs whenever the bytes do; listing costs what the span asked for holds, however old the zone is.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,19 +22,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import fsspec
-
 from include.landing.errors import ZoneError
+from include.landing.object_store import StoredBytes, failures_told, open_store
+from include.landing.source import format_of
 
 DEFAULT_TENANT = "default"
-UNKNOWN_FORMAT = "unknown"
+SCAN_DAYS = 31  # a longer span is listed by the days that are there, a shorter one by the days asked for
 
+_DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
 _STAMP = re.compile(r"^([01][0-9]|2[0-3])([0-5][0-9])([0-5][0-9])([0-9]{6})-")
 _DATE = re.compile(r"^dt=([0-9]{4}-[0-9]{2}-[0-9]{2})$")
 _HOUR_FOLDER = re.compile(r"^hr=([01][0-9]|2[0-3])$")
-_FORMATS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,11 @@ class ZoneFile:
         arrived_at: When it arrived, UTC.
         modified_at: When its bytes were last written, UTC, as the store says.
         size_bytes: Size as stored.
-        version_tag: Changes whenever the bytes are written anew; cheap to get.
+        version_tag: Changes whenever the bytes change (in a folder also when the same bytes are written anew); cheap to get.
         tenant_id: Tenant named by the address; None where it names none.
         mapping: Mapping named by the address; None for files in the stream's own shape.
-        file_format: `ndjson`, `csv`, `parquet`, or `unknown`.
-        compression: `gzip` or None.
+        file_format: `ndjson`, `json`, `csv`, `parquet`, or `unknown`.
+        compression: `gzip`, `zstd` or None.
     """
 
     address: str
@@ -62,22 +67,24 @@ class ZoneFile:
 
 
 class Zone:
-    """A landing zone at an fsspec URL (`file://…` now).
+    """A landing zone, through fsspec.
 
     Args:
-        url: Root of the zone. It need not exist yet.
+        url: Root of the zone: `file:///folder`, which need not exist yet, or `s3://bucket/prefix`, whose bucket must.
+
+    Raises:
+        ZoneError: If the URL is neither. Every method raises it if the store cannot be reached or refuses.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, root = fsspec.core.url_to_fs(url)
-        self._root = str(root).rstrip("/")
-        self._is_local = "file" in ((self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol)
+        self._fs, self._root = open_store(url)
+        self._is_local = url.startswith("file:")
 
     def put(
         self,
         stream: str,
-        data: bytes,
+        data: bytes | Path,
         *,
         arrived_at: datetime,
         name: str | None = None,
@@ -90,7 +97,7 @@ class Zone:
 
         Args:
             stream: Stream the file belongs to.
-            data: The bytes, kept as they are.
+            data: The bytes, kept as they are; or a file of this machine that holds them, copied in pieces.
             arrived_at: When they arrived, with a time zone. Decides the folder, and the stamp in a generated name.
             name: Name to use as it is; an existing file of that name is replaced, which makes a new arrival.
             source: Who wrote it, for a generated name `<HHMMSSffffff>-<source>-<n>.<ext>`.
@@ -111,13 +118,11 @@ class Zone:
         if name is None:
             if source is None or ext is None:
                 raise ZoneError("a file of the zone needs a name, or a source and an extension")
-            stem, number = f"{at:%H%M%S%f}-{_safe('source', source)}", 0
-            while self._fs.exists(self._full(f"{folder}/{stem}-{number}.{ext}")):
-                number += 1
-            name = f"{stem}-{number}.{ext}"
-        address = f"{folder}/{_safe('name', name)}"
-        self._write(address, data)
-        file = self._describe(address, self._info(address))
+            address = self._write_new(folder, f"{at:%H%M%S%f}-{_safe('source', source)}", ext, data)
+        else:
+            address = f"{folder}/{_safe('name', name)}"
+            self._write(address, data, is_new=False)
+        file = self.find(address)
         if file is None:
             raise ZoneError(f"{address} is not an address of the zone")
         return file
@@ -125,17 +130,24 @@ class Zone:
     def list(self, stream: str, arrived_from: datetime | None, arrived_before: datetime | None) -> list[ZoneFile]:
         """Complete files of a stream that arrived in `[arrived_from, arrived_before)`, in order of arrival and address.
 
-        Only folders of the hours asked for are listed, so the cost follows the span and not the age of the zone. None means no bound.
+        Lists a folder a day, at the edges of the span a folder an hour: the cost follows the span and not the age of the zone. None means no bound.
         """
         found: list[ZoneFile] = []
-        for date_folder, hour_folder in self._hour_folders(stream, arrived_from, arrived_before):
-            prefix = f"{stream}/{date_folder}/{hour_folder}"
-            for path, info in self._fs.find(self._full(prefix), detail=True).items():
+        for folder, name in self._folders_of(stream, arrived_from, arrived_before):
+            for path, info in self._files_below(folder, name).items():
                 file = self._describe(self._relative(path), info)
                 if file is None or (arrived_from and file.arrived_at < arrived_from) or (arrived_before and file.arrived_at >= arrived_before):
                     continue
                 found.append(file)
         return sorted(found, key=lambda file: (file.arrived_at, file.address))
+
+    def check(self) -> None:
+        """Asks the store for the zone's root, which costs one request.
+
+        Raises:
+            ZoneError: If it does not answer, refuses, or the bucket does not exist.
+        """
+        self._folders("")
 
     def find(self, address: str) -> ZoneFile | None:
         """The file at an address, or None where there is none."""
@@ -145,12 +157,23 @@ class Zone:
             return None
 
     def open(self, file: ZoneFile) -> BinaryIO:
-        """Opens the stored bytes (still compressed) for reading."""
-        return cast(BinaryIO, self._fs.open(self._full(file.address), "rb"))
+        """Opens the stored bytes (still compressed) for reading.
+
+        Raises:
+            FileNotFoundError: If the file is not there any more.
+            ZoneError: From here on and while reading, if the store fails.
+        """
+        with failures_told(self.url, f"opening {file.address} in"):
+            return cast(BinaryIO, StoredBytes(self._fs.open(self._full(file.address), "rb"), self.url))
 
     def read(self, file: ZoneFile) -> bytes:
-        """The stored bytes, still compressed."""
-        return cast(bytes, self._fs.cat_file(self._full(file.address)))
+        """The stored bytes, still compressed.
+
+        Raises:
+            FileNotFoundError: If the file is not there any more.
+        """
+        with failures_told(self.url, f"reading {file.address} in"):
+            return cast(bytes, self._fs.cat_file(self._full(file.address)))
 
     def content_hash(self, file: ZoneFile) -> bytes:
         """SHA-256 of the stored bytes, read in pieces."""
@@ -160,33 +183,65 @@ class Zone:
                 digest.update(piece)
         return digest.digest()
 
-    def _hour_folders(self, stream: str, arrived_from: datetime | None, arrived_before: datetime | None) -> Iterator[tuple[str, str]]:
+    def _folders_of(self, stream: str, arrived_from: datetime | None, arrived_before: datetime | None) -> Iterator[tuple[str, str]]:
+        """Folders to list, each as its parent and its name: days that lie wholly in the span, hours of the others."""
         lowest = arrived_from.astimezone(UTC).replace(minute=0, second=0, microsecond=0) if arrived_from else None
-        for date_folder in self._folders(stream):
-            date = _DATE.match(date_folder)
-            if not date:
-                continue
+        for day in self._days(stream, lowest, arrived_before):
+            hours = [day + hour * _HOUR for hour in range(24)]
+            wanted = [hour for hour in hours if not (lowest and hour < lowest) and not (arrived_before and hour >= arrived_before)]
+            date_folder = f"dt={day:%Y-%m-%d}"
+            if len(wanted) == len(hours):
+                yield stream, date_folder
+            else:
+                yield from ((f"{stream}/{date_folder}", f"hr={hour:%H}") for hour in wanted)
+
+    def _days(self, stream: str, lowest: datetime | None, before: datetime | None) -> Iterator[datetime]:
+        if lowest and before and before - lowest <= SCAN_DAYS * _DAY:
+            day = lowest.replace(hour=0)
+            while day < before:
+                yield day
+                day += _DAY
+            return
+        for folder in self._folders(stream):
+            date = _DATE.match(folder)
+            day_found = _day(date[1]) if date else None
+            if day_found and not (lowest and day_found + _DAY <= lowest) and not (before and day_found >= before):
+                yield day_found
+
+    def _files_below(self, parent: str, name: str) -> dict[str, dict[str, Any]]:
+        with failures_told(self.url, f"listing {parent}/{name} in"):
+            if self._is_local:
+                return dict(self._walk(self._full(f"{parent}/{name}")))
             try:
-                day = datetime.fromisoformat(date[1]).replace(tzinfo=UTC)
-            except ValueError:
-                continue
-            if (lowest and day + timedelta(days=1) <= lowest) or (arrived_before and day >= arrived_before):
-                continue
-            for hour_folder in self._folders(f"{stream}/{date_folder}"):
-                hour = _HOUR_FOLDER.match(hour_folder)
-                if not hour:
-                    continue
-                start = day + int(hour[1]) * _HOUR
-                if (lowest and start < lowest) or (arrived_before and start >= arrived_before):
-                    continue
-                yield date_folder, hour_folder
+                return dict(self._fs.find(self._full(parent), prefix=f"{name}/", detail=True))  # one request a thousand objects, none where there are none
+            except FileNotFoundError:
+                raise self._no_bucket() from None
+
+    def _walk(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Files below a folder of this machine. fsspec's own `find` passes over a folder that may not be read as if it were empty."""
+        try:
+            entries = self._fs.ls(path, detail=True)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry["type"] == "directory":
+                yield from self._walk(entry["name"])
+            else:
+                yield entry["name"], entry
 
     def _folders(self, prefix: str) -> Sequence[str]:
-        try:
-            entries = self._fs.ls(self._full(prefix), detail=True)
-        except FileNotFoundError:
-            return []
+        with failures_told(self.url, f"listing {prefix or 'the root'} in"):
+            try:
+                entries = self._fs.ls(self._full(prefix).rstrip("/"), detail=True)
+            except FileNotFoundError:
+                if not self._is_local and not self._fs.exists(self._root.partition("/")[0]):
+                    raise self._no_bucket() from None
+                return []
         return sorted(str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
+
+    def _no_bucket(self) -> ZoneError:
+        """An empty zone and a missing bucket must not look alike: the one has nothing to land, the other is a mistake."""
+        return ZoneError(f"the bucket of {self.url} does not exist; make it, or correct TIDEMARK_LANDING_URL")
 
     def _full(self, address: str) -> str:
         return f"{self._root}/{address}"
@@ -195,20 +250,48 @@ class Zone:
         return path[len(self._root) :].lstrip("/")
 
     def _info(self, address: str) -> dict[str, Any]:
-        return dict(self._fs.info(self._full(address)))
+        with failures_told(self.url, f"looking for {address} in"):
+            return dict(self._fs.info(self._full(address)))
 
-    def _write(self, address: str, data: bytes) -> None:
-        if not self._is_local:
-            self._fs.pipe_file(self._full(address), data)  # object stores show an object when it is complete
-            return
+    def _write_new(self, folder: str, stem: str, ext: str, data: bytes | Path) -> str:
+        """Writes under the first free name, also where another process writes at the same moment."""
+        number = 0
+        while True:
+            address = f"{folder}/{_safe('name', f'{stem}-{number}.{ext}')}"
+            try:
+                if not self._fs.exists(self._full(address)):
+                    self._write(address, data, is_new=True)
+                    return address
+            except FileExistsError:
+                pass
+            number += 1
+
+    def _write(self, address: str, data: bytes | Path, *, is_new: bool) -> None:
+        with failures_told(self.url, f"writing {address} in"):
+            if self._is_local:
+                self._write_local(address, data, is_new=is_new)
+            elif isinstance(data, Path):  # an object shows when it is complete, in one piece or several
+                self._fs.put_file(str(data), self._full(address), mode="create" if is_new else "overwrite")
+            else:
+                self._fs.pipe_file(self._full(address), data, mode="create" if is_new else "overwrite")
+
+    def _write_local(self, address: str, data: bytes | Path, *, is_new: bool) -> None:
         target = Path(self._full(address))
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(target)
+        try:
+            with scratch.open("wb") as file:
+                if isinstance(data, Path):
+                    with data.open("rb") as given:
+                        shutil.copyfileobj(given, file, 4 << 20)
+                else:
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if not (is_new and _link(scratch, target)):
+                scratch.replace(target)
+        finally:
+            scratch.unlink(missing_ok=True)
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -218,16 +301,17 @@ class Zone:
     def _describe(self, address: str, info: dict[str, Any]) -> ZoneFile | None:
         if info.get("type") != "file":
             return None
+        self._refuse_odd(address, info)
         parts = address.split("/")
         name = parts[-1]
         date = _DATE.match(parts[1]) if len(parts) >= 4 else None
         hour = _HOUR_FOLDER.match(parts[2]) if date else None
-        if not date or not hour or name.startswith((".", "_")):
+        if not date or not hour or name.startswith((".", "_")) or not name:
             return None
         options = dict(part.split("=", 1) for part in parts[3:-1] if "=" in part)
         start = datetime.fromisoformat(date[1]).replace(hour=int(hour[1]), tzinfo=UTC)
         modified_at = _modified_at(info)
-        stem, compression = (name[:-3], "gzip") if name.endswith(".gz") else (name, None)
+        file_format, compression = format_of(name)
         return ZoneFile(
             address=address,
             stream=parts[0],
@@ -237,9 +321,36 @@ class Zone:
             version_tag=_version_tag(info),
             tenant_id=options.get("tenant"),
             mapping=options.get("mapping"),
-            file_format=_FORMATS.get(Path(stem).suffix.lower(), UNKNOWN_FORMAT),
+            file_format=file_format,
             compression=compression,
         )
+
+    def _refuse_odd(self, address: str, info: dict[str, Any]) -> None:
+        """Refuses names that cannot be read back under the address that the ledger would keep: passing over them would lose their rows."""
+        try:
+            address.encode()
+        except UnicodeEncodeError:
+            raise ZoneError(f"the name {address.encode(errors='surrogateescape')!r} in {self.url} is not UTF-8; rename the file") from None
+        if not self._is_local and ("?versionId=" in address or (address.endswith("/") and int(info["size"]) > 0)):
+            raise ZoneError(f"the key {address!r} in {self.url} cannot be read by its name; rename the object")
+
+
+def _link(scratch: Path, target: Path) -> bool:
+    """Gives a complete file its final name if nothing has it yet; False where the file system has no hard links and the name must be taken by renaming."""
+    try:
+        os.link(scratch, target)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            return False
+        raise
+    return True
+
+
+def _day(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _arrived_at(name: str, hour: datetime, modified_at: datetime) -> datetime:
@@ -250,12 +361,12 @@ def _arrived_at(name: str, hour: datetime, modified_at: datetime) -> datetime:
 
 
 def _modified_at(info: dict[str, Any]) -> datetime:
-    value = info.get("mtime", info.get("LastModified", info.get("last_modified", 0)))
+    value = info.get("mtime", info.get("LastModified", 0))
     return value.astimezone(UTC) if isinstance(value, datetime) else datetime.fromtimestamp(float(value), UTC)
 
 
 def _version_tag(info: dict[str, Any]) -> str:
-    tag = info.get("VersionId") or info.get("ETag") or info.get("etag")
+    tag = info.get("ETag")  # a listing has no VersionId, whatever the bucket keeps
     return str(tag).strip('"') if tag else f"{info['size']}-{info.get('mtime', 0)!r}-{info.get('ino', 0)}"
 
 

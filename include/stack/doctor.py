@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from include.landing.errors import ZoneError
 from include.settings import get_settings
 from include.stack import supervisor
 from include.stack.up import MINIMUM_FREE_BYTES, MINIMUM_PYTHON
@@ -29,7 +30,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Runs every check. A check that breaks is a finding itself."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_python, _disk, _memory, _secrets, _settings_file, _ports, _warehouse, _airflow]
+    checks: list[Callable[[], Iterator[Finding]]] = [_python, _disk, _memory, _secrets, _settings_file, _ports, _warehouse, _zone, _airflow]
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -109,6 +110,19 @@ def _warehouse() -> Iterator[Finding]:
         f"PostgreSQL {row[0]}, {row[2] / 1024**2:,.0f} MiB, fsync {row[1]}",
         "" if row[1] == "on" else "switch fsync on: the ledger is only as good as the disk",
     )
+
+
+def _zone() -> Iterator[Finding]:
+    from include.landing.zone import Zone
+
+    url = get_settings().zone_url
+    try:
+        Zone(url).check()
+    except ZoneError as error:
+        problem, _, advice = str(error).partition("; ")
+        yield Finding("landing zone", False, problem, advice)
+        return
+    yield Finding("landing zone", True, f"{url} answers")
 
 
 def _airflow() -> Iterator[Finding]:

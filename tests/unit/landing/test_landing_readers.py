@@ -12,8 +12,9 @@ import pytest
 
 from include.contracts import load_contract
 from include.landing.errors import UnreadableFile
-from include.landing.readers import Source, read_chunks
+from include.landing.readers import read_chunks
 from include.landing.rows import Chunk
+from include.landing.source import Source
 
 TELEMETRY = load_contract("device_telemetry")
 ROW = {"deviceId": "m1", "deviceType": "machine_controller", "timestamp": "2026-03-01T00:00:00Z"}
