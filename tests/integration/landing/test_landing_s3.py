@@ -14,7 +14,7 @@ import pytest
 from include.landing import ZoneError, land_everything, land_pending, load, read_original
 from include.landing.crash import CRASH_AT, Step
 from include.landing.object_store import open_store
-from include.landing.quarantine import list_quarantined
+from include.landing.quarantine import Filter, list_quarantined
 from include.settings import REPOSITORY
 from tests.conftest import Warehouse, set_environment
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
@@ -46,7 +46,7 @@ def test_files_of_a_bucket_land_once_with_their_originals(in_s3):
         ("acme", 20.0 + n, file.address) for n in range(4)
     ]
     assert json.loads(read_original(file.address, 3)) == rows[2]
-    assert {code for row in list_quarantined() for code in row.codes} == {"malformed_json", "unreadable_file"}
+    assert {code for row in list_quarantined(Filter()) for code in row.codes} == {"malformed_json", "unreadable_file"}
     put("device_telemetry", rows, arrived_at=at(40), tenant="acme")
     assert land_everything("device_telemetry").duplicate == 4
 
