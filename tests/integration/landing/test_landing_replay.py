@@ -170,7 +170,7 @@ def test_a_file_quarantined_whole_is_read_again_from_the_zone(warehouse):
     assert [(event.action, event.outcome) for event in history(whole.quarantine_id)] == [("land", "quarantined"), ("replay", "failed")]
     # A reader that takes the file after all: here one that learned that not everything named .gz is compressed.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.landing.readers.plain_bytes", lambda source: source.stream)
+        patch.setattr("include.landing.source._plain", lambda source: source.stream)
         assert counted(again()) == {"landed": 6, "accepted": 5, "quarantined": 1}
     assert [row["file"] for row in raw_rows("device_telemetry")] == [file.address] * 5
     (broken,) = list_quarantined(Filter())
