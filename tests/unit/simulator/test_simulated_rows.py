@@ -70,6 +70,8 @@ def counted(zone: Zone, stream: str) -> Expected:
         landed += len(chunk)
         result = validate(chunk, contract, arrivals[chunk.file_position])
         quarantined += len(result.rejected)
+        if not result.accepted.height:
+            continue  # as landing does: rows that are refused have no identity
         frame = result.accepted.with_columns(pl.lit("default").alias("tenant_id"))
         copies += zip(event_ids(frame, contract, b"k" * 32).to_list(), content_hashes(frame, contract.fields).to_list(), strict=True)
     events = {event for event, _ in copies}
