@@ -77,12 +77,12 @@ def print_json(document: Any) -> None:  # noqa: ANN401  anything that JSON can h
     print(json.dumps(document, default=plain, ensure_ascii=False, indent=2))  # noqa: T201  not for people
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table; numbers stand right."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, unbroken: str | None = None) -> None:
+    """Prints a table; numbers stand right. Where it is too wide, every column but `unbroken` is folded."""
     grid = Table(title=title or None, title_justify="left", title_style="bold")
     for position, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[position], (int, float, Decimal)) and not isinstance(row[position], bool) for row in rows)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == unbroken)
     for row in rows:
         grid.add_row(*[_cell(value) for value in row])
     console.print(grid)

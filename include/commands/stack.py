@@ -91,12 +91,11 @@ def status(as_json: Json = False) -> None:
     if streams:
         table(
             "Streams",
-            ("", "stream", "last batch", "silent for", "accepted", "quarantined", "replayed", "open", "failed files", "problems"),
+            ("", "stream", "silent for", "accepted", "quarantined", "replayed", "open", "failed files", "problems"),
             [
                 (
                     STATE_STYLES[s.is_healthy],
                     s.stream,
-                    str(s.last_batch_id) if s.last_batch_id else None,
                     f"{duration(s.silence_s)} of {duration(s.freshness_s)}",
                     s.accepted,
                     s.quarantined,
@@ -107,6 +106,7 @@ def status(as_json: Json = False) -> None:
                 )
                 for s in streams
             ],
+            unbroken="stream",
         )
     raise typer.Exit(0 if healthy else 1)
 
