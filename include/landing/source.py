@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 import pyarrow as pa
+from isal import igzip, igzip_lib
 
 from include.landing.errors import UnreadableFile
 
@@ -67,7 +67,7 @@ def blocks(source: Source) -> Iterator[bytes]:
     while True:
         try:
             block = plain.read(BLOCK_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
             raise UnreadableFile(source.position, f"not a complete gzip file: {error}") from error
         except OSError as error:
             if source.compression != "zstd":
@@ -112,7 +112,7 @@ def seekable(source: Source) -> BinaryIO:
 
 def _plain(source: Source) -> BinaryIO:
     if source.compression == "gzip":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=source.stream, mode="rb"))
+        return cast(BinaryIO, igzip.GzipFile(fileobj=source.stream, mode="rb"))
     if source.compression == "zstd":
         return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(_NotClosed(source.stream), mode="r"), "zstd"))
     return source.stream
