@@ -67,7 +67,7 @@ def blocks(source: Source) -> Iterator[bytes]:
     while True:
         try:
             block = plain.read(BLOCK_BYTES)
-        except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
+        except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub forgets what it derives from
             raise UnreadableFile(source.position, f"not a complete gzip file: {error}") from error
         except OSError as error:
             if source.compression != "zstd":
