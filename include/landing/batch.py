@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from include.contracts.model import EVENT_AT, Contract, OnConflict
 from include.landing import conflicts, corrections, ledger, store
-from include.landing.conflicts import Entry
+from include.landing.conflicts import Entry, LostRow
 from include.landing.crash import Step, crash_point
 from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile, ZoneError
 from include.landing.history import is_disputed
 from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.mapped import mapped_chunks, published_at
-from include.landing.movements import Movement, Movements, Reason, rows_by_partition, write_movements
+from include.landing.movements import Movement, Movements, Reason, identities, rows_by_partition, write_movements
 from include.landing.prefetch import prefetched
+from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.readers import read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError
-from include.landing.settled import Settled
 from include.landing.source import Source
 from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow, validate
 from include.landing.winner import Copy, Refused, Verdict, settle
@@ -56,43 +56,6 @@ class Culprits:
 
     unreadable: dict[int, str] = field(default_factory=dict)
     refused: dict[tuple[int, int], str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What every row of a batch carries: the batch, when it began, and the row's file.
-
-    Attributes:
-        batch_id: The batch.
-        started_at: When it began.
-        file_ids: Shape (files,), `ops.file.file_id` by position of the file.
-    """
-
-    batch_id: int
-    started_at: datetime
-    file_ids: NDArray[np.int64]
-
-    def on(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The frame with the columns that say so."""
-        return frame.with_columns(
-            pl.Series(store.FILE_ID, self.file_ids[frame[FILE_POSITION].to_numpy()]),
-            pl.lit(self.batch_id, dtype=pl.Int64).alias(store.BATCH_ID),
-            pl.lit(self.started_at.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us")).alias(store.LANDED_AT),
-        )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A chunk ready for the warehouse: rows with all raw columns, the same `encoded`, rejected rows, and how many rows were read of each file.
-
-    The chunk as it was read is kept where rows may still go to the quarantine, with their originals.
-    """
-
-    frame: pl.DataFrame
-    data: bytes
-    rejected: list[RejectedRow]
-    read: NDArray[np.int64]
-    chunk: Chunk | None
 
 
 class Held(Exception):
@@ -390,23 +353,35 @@ class Attempt:
         self._quarantined += conflicts.quarantine(self._connection, self._contract.stream, batch_id, entries, settled.released)
         self._quarantined += conflicts.judge_replays_anew(self._connection, self._contract.version, lost)
         positions = {int(file_id): position for position, file_id in enumerate(file_ids) if file_id}
-        own = {stored[event_id][0] for event_id in displaced if stored[event_id][2] == batch_id}
+        given: dict[tuple[int, int], list[LostRow]] = {}
         for row in lost:
-            position = positions.get(row.copy.file_id or 0) if row.copy in own else None
-            self._recount(row.copy, position, row.replay_batch_id, Verdict.ACCEPTED, row.verdict)
+            origin = stored[row.event_id][2]
+            position = positions.get(row.copy.file_id or 0) if origin == batch_id else None
+            counted_in = self._recount(row.copy, position, row.replay_batch_id, Verdict.ACCEPTED, row.verdict)
+            if counted_in is not None:
+                given.setdefault((counted_in, origin), []).append(row)
+        for (counted_in, origin), rows in given.items():
+            self._give_rows(counted_in, origin, {row.event_id: stored[row.event_id][1] for row in rows})
         for refused in (refused for group in settled.released.values() for refused in group):
             self._recount(refused.copy, positions.get(refused.copy.file_id or 0), None, Verdict.QUARANTINED, Verdict.DUPLICATE)
 
-    def _recount(self, copy: Copy, position: int | None, replay_batch_id: int | None, before: Verdict, after: Verdict) -> None:
-        """Counts a row anew: in this batch where its file has a position here, else in the batch that counted it."""
+    def _recount(self, copy: Copy, position: int | None, replay_batch_id: int | None, before: Verdict, after: Verdict) -> int | None:
+        """Counts a row anew: in this batch where its file has a position here, else in the batch that counted it, which is given."""
         change = FileCounts()
         setattr(change, before.value, -1)
         setattr(change, after.value, 1)
         if position is not None:
             self._counts[position].add(change)
-        elif copy.file_id is not None:
-            ledger.recount(self._connection, copy.file_id, replay_batch_id, change)
-            self._elsewhere.add(change)
+            return None
+        self._elsewhere.add(change)
+        return ledger.recount(self._connection, copy.file_id, replay_batch_id, change)
+
+    def _give_rows(self, counted_in: int, origin: int, events: dict[bytes, datetime]) -> None:
+        """Enters rows that an earlier batch had accepted, and this one accepts in their place, under this batch instead of that one."""
+        partitions = rows_by_partition(self._connection, self._contract, identities(events))
+        given = {Movement(partition, origin, Reason.CORRECTION): count for partition, count in partitions.items()}
+        self._movements.update(given)
+        write_movements(self._connection, self._contract.stream, counted_in, Counter({movement: -count for movement, count in given.items()}))
 
     def _conflict_entries(self, settled: Settled, prepared: Prepared) -> list[Entry]:
         entries = []
@@ -414,7 +389,7 @@ class Attempt:
             row = prepared.frame.row(copy.row, named=True)
             position = row[FILE_POSITION]
             place = (event_id, copy.content, row[TENANT], row[store.FILE_ID], copy.row_number, self._arrivals[position].arrived_at)
-            entries.append(Entry(*place, _original(prepared.chunk, position, copy.row_number)))
+            entries.append(Entry(*place, prepared.original(position, copy.row_number)))
         return entries
 
     def _copies(self, frame: pl.DataFrame, rows: pl.Series) -> Iterator[tuple[bytes, Copy]]:
@@ -467,8 +442,7 @@ class Attempt:
         for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(is_new)).items():
             self._movements[Movement(partition, batch_id, Reason(self._kind))] += count
         for origin in {stored[event_id][2] for event_id in changed}:
-            events = {event_id: stored[event_id][1].replace(tzinfo=None) for event_id in changed if stored[event_id][2] == origin}
-            taken = pl.DataFrame({EVENT_ID: list(events), EVENT_AT: list(events.values())}, schema={EVENT_ID: pl.Binary, EVENT_AT: pl.Datetime("us")})
+            taken = identities({event_id: stored[event_id][1] for event_id in changed if stored[event_id][2] == origin})
             for partition, count in rows_by_partition(self._connection, self._contract, taken).items():
                 self._movements[Movement(partition, batch_id, Reason.CORRECTION)] += count
                 self._movements[Movement(partition, origin, Reason.CORRECTION)] -= count
@@ -499,15 +473,9 @@ class Attempt:
             if not counts.is_balanced:
                 raise LandingUnbalanced(f"{self._arrivals[position].file.address}: {counts} does not add up; nothing of the batch was kept")
         accepted, quarantined = (sum(getattr(self._counts[position], name) for position in wanted) for name in ("accepted", "quarantined"))
-        moved, expected = self._movements.total(), accepted + self._elsewhere.accepted
-        if (self._grown, moved, self._quarantined) != (expected, expected, quarantined + self._elsewhere.quarantined):
+        moved, elsewhere = self._movements.total(), self._elsewhere
+        if (self._grown, moved, self._quarantined) != (accepted + elsewhere.accepted, accepted, quarantined + elsewhere.quarantined):
             raise LandingUnbalanced(
                 f"{self._contract.stream}: the raw table grew by {self._grown} rows, its partitions by {moved} and the quarantine by {self._quarantined}, "
                 f"but {accepted} rows were accepted and {quarantined} rejected; nothing of the batch was kept"
             )
-
-
-def _original(chunk: Chunk | None, file_position: int, row_number: int) -> bytes:
-    if chunk is None:
-        raise LandingUnbalanced("a row is to be quarantined whose original was not kept; nothing of the batch was kept")
-    return chunk.originals[int(np.flatnonzero((chunk.file_position == file_position) & (chunk.row_number == row_number))[0])]

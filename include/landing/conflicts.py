@@ -92,6 +92,7 @@ class LostRow:
     """A stored row that an earlier arrival takes the place of.
 
     Attributes:
+        event_id: Its event.
         copy: The row.
         verdict: What it counts as from now on: quarantined, or duplicate where the earlier arrival says the same.
         replay_batch_id: Batch of the replay that it came through; None where it landed with its file.
@@ -99,6 +100,7 @@ class LostRow:
         entry: What goes to the quarantine; None for a duplicate, and where it has a line there.
     """
 
+    event_id: bytes
     copy: Copy
     verdict: Verdict
     replay_batch_id: int | None
@@ -125,7 +127,7 @@ def lost_rows(connection: psycopg.Connection, zone: Zone, contract: Contract, ev
     found = []
     for event_id, (copy, _, verdict) in events.items():
         batch_id, quarantine_id = replays.get(_place(copy), (None, None))
-        found.append(LostRow(copy, verdict, batch_id, quarantine_id, entries.get(event_id)))
+        found.append(LostRow(event_id, copy, verdict, batch_id, quarantine_id, entries.get(event_id)))
     return found
 
 

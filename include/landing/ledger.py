@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from include.landing.errors import LandingUnbalanced
 from include.landing.source import stored_format
 from include.landing.zone import DEFAULT_TENANT, ZoneFile
 
@@ -179,21 +180,30 @@ def write_replays(
         )
 
 
-def recount(connection: psycopg.Connection, file_id: int, replay_batch_id: int | None, change: FileCounts) -> None:
+def recount(connection: psycopg.Connection, file_id: int | None, replay_batch_id: int | None, change: FileCounts) -> int:
     """Counts a row anew that lost its place to an earlier arrival, where it was counted: in its file's line, or in the replay that it came through.
 
     The batch's totals follow; `landed` does not change.
+
+    Returns:
+        The batch that counted it.
+
+    Raises:
+        LandingUnbalanced: If no batch did.
     """
     line = sql.SQL("ops.file as t set {} where t.file_id = %(file_id)s")
     if replay_batch_id is not None:
         line = sql.SQL("ops.file_replay as t set {} where t.file_id = %(file_id)s and t.batch_id = %(batch)s")
     sums = sql.SQL("accepted = {0}.accepted + %(accepted)s, quarantined = {0}.quarantined + %(quarantined)s, duplicate = {0}.duplicate + %(duplicate)s")
-    connection.execute(
-        sql.SQL("with moved as (update {} returning t.batch_id) update ops.batch as b set {} from moved where b.batch_id = moved.batch_id").format(
-            line.format(sums.format(sql.Identifier("t"))), sums.format(sql.Identifier("b"))
-        ),
+    row = connection.execute(
+        sql.SQL(
+            "with moved as (update {} returning t.batch_id) update ops.batch as b set {} from moved where b.batch_id = moved.batch_id returning b.batch_id"
+        ).format(line.format(sums.format(sql.Identifier("t"))), sums.format(sql.Identifier("b"))),
         {"file_id": file_id, "batch": replay_batch_id, "accepted": change.accepted, "quarantined": change.quarantined, "duplicate": change.duplicate},
-    )
+    ).fetchone()
+    if row is None:
+        raise LandingUnbalanced(f"no batch counted the rows of file {file_id}; nothing of the batch was kept")
+    return int(row[0])
 
 
 def note_publication(connection: psycopg.Connection, file_id: int, published_at: datetime) -> None:

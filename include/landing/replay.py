@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.landing import ledger, store
-from include.landing.batch import Attempt, Culprits, Held, Keys, Prepared, Stamp, commit_batch
+from include.landing.batch import Attempt, Culprits, Held, Keys, commit_batch
 from include.landing.columns import MICROSECONDS
 from include.landing.conflicts import Entry
 from include.landing.crash import ReplayStep, crash_point
@@ -31,10 +31,10 @@ from include.landing.load import BATCH_FILES, PSEUDONYM_KEY, LandingResult, Prog
 from include.landing.mapped import mapped_chunks
 from include.landing.originals import find_landed
 from include.landing.payload import chunk_of_lines
+from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.quarantine import QUARANTINED, Filter, State
 from include.landing.readers import read_chunks
 from include.landing.rows import CHUNK_ROWS, Chunk, Code, RowError
-from include.landing.settled import Settled
 from include.landing.source import Source
 from include.landing.validate import FILE_POSITION, ROW_NUMBER, RejectedRow
 from include.landing.winner import Copy, Refused, Verdict

@@ -15,12 +15,16 @@ from include.contracts import load_contract
 from include.contracts.model import OnConflict
 from include.landing import LandingResult, land_pending
 from include.landing.corrections import RecordedCorrection, list_corrections
+from include.landing.movements import check_partitions
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
 from tests.support.payloads import Payload, at, customer, maintenance, order, put, telemetry
 
-EMPTIED = "raw.orders, raw.customers, raw.device_telemetry, ops.file, ops.batch, ops.quarantine, ops.row_change, ops.stream_state, ops.correction"
+EMPTIED = (
+    "raw.orders, raw.customers, raw.device_telemetry, ops.file, ops.batch, ops.quarantine, ops.row_change, ops.stream_state, ops.correction, "
+    "ops.movement, ops.partition_check"
+)
 ROWS = """
 select c.tenant_id, c.step, c.key, c.is_applied, c.old_content, c.new_content, c.old_known_from, c.old_known_to, c.new_known_from,
     o.address, c.old_row_number, n.address, c.new_row_number
@@ -33,6 +37,7 @@ def land(stream: str, minute: int | None = None) -> LandingResult:
     window = (at(-1), at(9)) if minute is None else (at(5, 0, minute), at(5, 0, minute + 1))
     result = land_pending(stream, arrived_from=window[0], arrived_before=window[1])
     assert_balanced()
+    check_partitions(stream, everything=True)
     return result
 
 
