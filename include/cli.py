@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import data, demo, quarantine, stack, transform
+from include.commands import corrections, data, demo, quarantine, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app.command("import")(data.import_file)
 app.command()(data.land)
 app.command()(data.backfill)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(corrections.app, name="corrections")
 app.command()(data.sql)
 app.command()(transform.trace)
 app.command()(transform.build)

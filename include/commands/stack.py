@@ -102,7 +102,7 @@ def status(as_json: Json = False) -> None:
                     s.replayed,
                     s.open_quarantine,
                     f"[red]{s.failed_files}[/red]" if s.failed_files else "0",
-                    "; ".join(s.problems) or None,
+                    "; ".join(s.problems) or ("[dim]nothing landed yet[/dim]" if s.last_batch_id is None else None),
                 )
                 for s in streams
             ],

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from include.contracts.errors import ContractError, DefinitionError, MappingError
-from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, RowRule, Source, StreamKind, Winner
+from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, OnConflict, RowRule, Source, StreamKind
 from include.contracts.parse import parse_contract
 
 CONTRACTS_FOLDER = Path(__file__).parent
@@ -21,10 +21,10 @@ __all__ = [
     "Field",
     "LogicalType",
     "MappingError",
+    "OnConflict",
     "RowRule",
     "Source",
     "StreamKind",
-    "Winner",
     "commerce_streams",
     "device_streams",
     "load_contract",

@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from include.contracts import load_contract
 from include.contracts.errors import MappingError
-from include.contracts.mapping_definition import TENANT, Mapping, Parse, SourceColumn, Target, Unknown, parse_mapping
+from include.contracts.mapping_definition import TENANT, Ambiguous, Mapping, Parse, SourceColumn, Target, Unknown, parse_mapping
 from include.contracts.model import LogicalType
 
-__all__ = ["POLARS_TYPES", "Mapped", "Mapping", "MappingFault", "apply_mapping", "load_mapping", "mappings"]
+__all__ = ["POLARS_TYPES", "Mapped", "Mapping", "MappingFault", "apply_mapping", "load_mapping", "mappings", "newest_time"]
 
 MAPPINGS_FOLDER = Path(__file__).parent / "mappings"
 POLARS_TYPES: dict[LogicalType, pl.DataType] = {
@@ -35,6 +36,7 @@ POLARS_TYPES: dict[LogicalType, pl.DataType] = {
 UNPARSABLE = "unparsable"
 NUL_CHARACTER = "nul_character"
 SIGNIFICANT_DIGITS = 15  # of a converted number: 2.01 bar are 2010 hPa and not 2009.9999999999998
+_AMBIGUOUS: dict[Ambiguous, Literal["null", "earliest", "latest"]] = {Ambiguous.REFUSE: "null", Ambiguous.EARLIER: "earliest", Ambiguous.LATER: "latest"}
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 
 
@@ -67,7 +69,7 @@ class Mapped:
             and missing required fields are not checked here: that is the validator's work, the same for every source.
         errors: What could not be turned; ordered by row. A row's value with a fault is NULL in `frame`, so it is not missing as well.
         extra: Shape (rows,), JSON object text with sorted keys of what the contract does not know; NULL where a row has none.
-        known_after: Delay between event time and knowledge; None: the row was known when it arrived.
+        known_after: Delay between event time and knowledge; None: the row was known when its file was published, or else arrived.
     """
 
     frame: pl.DataFrame
@@ -107,11 +109,7 @@ def apply_mapping(mapping: Mapping, frame: pl.DataFrame) -> Mapped:
     Raises:
         MappingError: If the file lacks a column that the mapping reads: it is another file than the mapping was written for.
     """
-    missing = [column for column in mapping.source_columns if column not in frame.columns]
-    if missing:
-        raise MappingError(
-            f"{mapping.name}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(frame.columns)}; correct the mapping or choose another"
-        )
+    _check_columns(mapping, frame)
     texts = frame.with_columns(_cleaned(pl.col(column), mapping.null_tokens) for column in frame.columns)
     faults: list[MappingFault] = []
     values = {target.name: _value(target, texts, faults) for target in mapping.targets}
@@ -125,6 +123,35 @@ def apply_mapping(mapping: Mapping, frame: pl.DataFrame) -> Mapped:
     return Mapped(pl.DataFrame(columns), sorted(faults, key=lambda fault: fault.row), extra, mapping.known_after)
 
 
+def newest_time(mapping: Mapping, frame: pl.DataFrame, before: datetime) -> datetime | None:
+    """The newest of the times by which the mapping dates a publication.
+
+    Args:
+        mapping: A mapping that says `published`.
+        frame: Rows of the file, as `apply_mapping` takes them.
+        before: Later times are those of broken clocks and do not count, UTC.
+
+    Returns:
+        A time in UTC; None where no row has one.
+    """
+    target = mapping.published
+    if target is None:
+        raise ValueError(f"mapping {mapping.name} does not say when its files were published")
+    _check_columns(mapping, frame)
+    texts = frame.select(_cleaned(pl.col(column), mapping.null_tokens) for column in target.columns)
+    times = _value(target, texts, [])
+    found = times.filter(times <= before).max()
+    return found if isinstance(found, datetime) else None
+
+
+def _check_columns(mapping: Mapping, frame: pl.DataFrame) -> None:
+    missing = [column for column in mapping.source_columns if column not in frame.columns]
+    if missing:
+        raise MappingError(
+            f"{mapping.name}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(frame.columns)}; correct the mapping or choose another"
+        )
+
+
 def _cleaned(column: pl.Expr, null_tokens: tuple[str, ...]) -> pl.Expr:
     text = column.cast(pl.String).str.strip_chars()
     return pl.when(text.is_in(["", *null_tokens])).then(None).otherwise(text).name.keep()
@@ -135,7 +162,7 @@ def _value(target: Target, texts: pl.DataFrame, faults: list[MappingFault]) -> p
     dtype = POLARS_TYPES[target.logical_type]
     if target.constant is not None:
         return pl.Series(target.name, [target.constant], dtype=dtype).new_from_index(0, texts.height)
-    parts = [_part(part, texts) if isinstance(part, SourceColumn) else part for part in target.parts]
+    parts = _pieces(target, texts)
     source = ", ".join(target.columns)
     for part, definition in zip(parts, target.parts, strict=True):
         if isinstance(part, pl.Series) and isinstance(definition, SourceColumn) and definition.extract is not None:
@@ -145,6 +172,10 @@ def _value(target: Target, texts: pl.DataFrame, faults: list[MappingFault]) -> p
     series, expected = _parsed(text, target)
     _record(faults, target.name, text, text.is_not_null() & series.is_null() & ~_set_to_null(text, target.parse), f"{source} must be {expected}")
     return series.cast(dtype).alias(target.name)
+
+
+def _pieces(target: Target, texts: pl.DataFrame) -> list[str | pl.Series]:
+    return [_part(part, texts) if isinstance(part, SourceColumn) else part for part in target.parts]
 
 
 def _part(part: SourceColumn, texts: pl.DataFrame) -> pl.Series:
@@ -189,7 +220,7 @@ def _parsed(text: pl.Series, target: Target) -> tuple[pl.Series, str]:
 
 
 def _times(text: pl.Series, parse: Parse) -> pl.Series:
-    """Instants in UTC. A local time that the clock change skipped or doubled names no instant and is NULL."""
+    """Instants in UTC. A local time that the clock change skipped names no instant and is NULL; so is a doubled one, unless the mapping says which it means."""
     read = []
     for each in parse.formats:
         if "%z" in each:
@@ -198,8 +229,14 @@ def _times(text: pl.Series, parse: Parse) -> pl.Series:
         has_time = re.search(r"%[HIkTRXcs]", each) is not None
         local = text.str.to_datetime(each, time_unit="us", strict=False) if has_time else text.str.to_date(each, strict=False).cast(pl.Datetime("us"))
         assert parse.time_zone is not None  # the reader of the mapping sees to it
-        read.append(local.dt.replace_time_zone(parse.time_zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC"))
+        read.append(local.dt.replace_time_zone(parse.time_zone, ambiguous=_AMBIGUOUS[parse.ambiguous], non_existent="null").dt.convert_time_zone("UTC"))
     return _first(read)
+
+
+def _ambiguous(text: pl.Series, parse: Parse) -> pl.Series:
+    """The texts of local times that a clock change doubled and that the mapping takes as one of the two; NULL elsewhere."""
+    earlier, later = (_times(text, replace(parse, ambiguous=each)) for each in (Ambiguous.EARLIER, Ambiguous.LATER))
+    return pl.select(pl.when(earlier != later).then(text)).to_series()
 
 
 def _numbers(text: pl.Series, parse: Parse) -> pl.Series:
@@ -253,6 +290,9 @@ def _extra(mapping: Mapping, texts: pl.DataFrame, faults: list[MappingFault]) ->
     used = {*mapping.source_columns, *mapping.ignore}
     values = {column: texts[column] for column in texts.columns if column not in used}
     values |= {target.name: _value(target, texts, faults) for target in mapping.extra}
+    for target in mapping.targets:
+        if target.parse.ambiguous is not Ambiguous.REFUSE:  # a choice between two instants is never silent
+            values[f"{target.name}_ambiguous"] = _ambiguous(_joined(_pieces(target, texts)), target.parse)
     if not values:
         return pl.Series("_extra", [None], dtype=pl.String).new_from_index(0, texts.height)
     for key, series in values.items():

@@ -20,6 +20,14 @@ from include.contracts.yaml_text import read_yaml
 TENANT = "tenant_id"
 
 
+class Ambiguous(StrEnum):
+    """Which instant a local time means that a clock change doubled. A local time that a clock change skipped never means any."""
+
+    REFUSE = "refuse"
+    EARLIER = "earlier"
+    LATER = "later"
+
+
 class Unknown(StrEnum):
     """What becomes of a code that the table does not list."""
 
@@ -50,6 +58,7 @@ class Parse:
     Attributes:
         formats: Formats of a time or date (strftime), tried in order; empty for other types.
         time_zone: Zone of times that name none; None where every format has %z.
+        ambiguous: Which instant a doubled local time means; where it means one, the local time is kept in `_extra` as `<column>_ambiguous`.
         money: Currency sign that is taken off (`$`); None for plain numbers.
         thousands: Sign between groups of three digits; None where there is none.
         factor: The number is multiplied by it,
@@ -61,6 +70,7 @@ class Parse:
 
     formats: tuple[str, ...] = ()
     time_zone: str | None = None
+    ambiguous: Ambiguous = Ambiguous.REFUSE
     money: str | None = None
     thousands: str | None = None
     factor: float = 1.0
@@ -106,7 +116,8 @@ class Mapping:
         version: Semantic version of the mapping.
         description: What the file is and which assumptions the mapping makes.
         null_tokens: Words that mean "no value" in every column, besides blank.
-        known_after: Delay between event time and the time the house could have known it; None: known at arrival.
+        known_after: Delay between event time and the time the house could have known it; None: known at publication, or else at arrival.
+        published: Times of which the newest in the whole file says when the file was published; None: a file is as new as its arrival.
         targets: Columns of the contract, in contract order, with `tenant_id` first where it is mapped.
         extra: Keys of `_extra` that are renamed or coded rather than passed on.
         ignore: Source columns that are dropped; the zone keeps them.
@@ -119,6 +130,7 @@ class Mapping:
     description: str
     null_tokens: tuple[str, ...]
     known_after: timedelta | None
+    published: Target | None
     targets: tuple[Target, ...]
     extra: tuple[Target, ...]
     ignore: tuple[str, ...]
@@ -127,10 +139,10 @@ class Mapping:
     @property
     def source_columns(self) -> tuple[str, ...]:
         """Columns that the file must have, in order of first use."""
-        return tuple(dict.fromkeys(column for target in (*self.targets, *self.extra) for column in target.columns))
+        return tuple(dict.fromkeys(column for target in (*self.targets, *self.extra, *filter(None, (self.published,))) for column in target.columns))
 
 
-MAPPING_KEYS = {"name", "stream", "version", "description", "null_tokens", "known_after", "columns", "extra", "ignore", "csv"}
+MAPPING_KEYS = {"name", "stream", "version", "description", "null_tokens", "known_after", "published", "columns", "extra", "ignore", "csv"}
 SOURCE_KEYS = {"column", "extract", "null_tokens"}
 SHAPES = ("column", "constant", "concat", "hash")
 PARSE_KEYS = {
@@ -138,7 +150,7 @@ PARSE_KEYS = {
     LogicalType.NUMBER: {"money", "thousands", "factor", "offset"},
     LogicalType.INTEGER: {"thousands", "factor", "offset"},
     LogicalType.BOOLEAN: {"words"},
-    LogicalType.TIMESTAMP: {"formats", "time_zone"},
+    LogicalType.TIMESTAMP: {"formats", "time_zone", "ambiguous"},
     LogicalType.DATE: {"formats"},
 }
 
@@ -191,6 +203,7 @@ class _Reader:
             description=document["description"].strip(),
             null_tokens=self.texts("null_tokens", document.get("null_tokens", [])),
             known_after=self.known_after(document.get("known_after")),
+            published=self.published(document),
             targets=tuple(sorted(targets.values(), key=lambda target: order.index(target.name))),
             extra=tuple(self.target(f"extra.{name}", name, LogicalType.STRING, entry, None) for name, entry in extra.items()),
             ignore=self.texts("ignore", document.get("ignore", [])),
@@ -280,7 +293,10 @@ class _Reader:
                 raise self.error(place, "has times without zone, or a zone twice", "give time_zone where the formats have no %z, and not where they have")
             if zone is not None:
                 self.check_zone(place, zone)
-            return Parse(formats=formats, time_zone=zone)
+            ambiguous = entry.get("ambiguous", Ambiguous.REFUSE)
+            if ambiguous not in tuple(Ambiguous) or (zone is None and "ambiguous" in entry):
+                raise self.error(place, f"ambiguous is {ambiguous!r}", f"use one of {', '.join(Ambiguous)}, with a time_zone whose clocks change")
+            return Parse(formats=formats, time_zone=zone, ambiguous=Ambiguous(ambiguous))
         if logical_type is LogicalType.BOOLEAN:
             words = entry.get("words")
             if not isinstance(words, dict) or not words or not all(isinstance(word, str) and isinstance(value, bool) for word, value in words.items()):
@@ -309,13 +325,24 @@ class _Reader:
         return Parse(codes=tuple(codes.items()), unknown=Unknown(unknown or Unknown.ERROR))
 
     def known_after(self, entry: object) -> timedelta | None:
-        if entry == "arrival":
+        if entry in ("arrival", "publication"):
             return None
         if isinstance(entry, dict) and set(entry) == {"value", "unit"}:
             value, unit = entry["value"], entry["unit"]
             if isinstance(value, int) and value >= 0 and unit in UNITS_OF_TIME:
                 return value * UNITS_OF_TIME[unit]
-        raise self.error("known_after", f"is {entry!r}", "write arrival, or {value: 1, unit: d}: how long after the event the house could have known it")
+        raise self.error("known_after", f"is {entry!r}", "write arrival, publication, or {value: 1, unit: d}: how long after the event it could be known")
+
+    def published(self, document: dict[str, Any]) -> Target | None:
+        entry = document.get("published")
+        if (entry is not None) != (document.get("known_after") == "publication"):
+            remedy = "give both or neither: rows of a publication are known since it, and it is as new as the newest of these times"
+            raise self.error("published", "and known_after: publication do not stand together", remedy)
+        if entry is None:
+            return None
+        if not isinstance(entry, dict) or "column" not in entry:
+            raise self.error("published", f"is {entry!r}", "write {column: …, formats: […], time_zone: …}")
+        return self.target("published", "published", LogicalType.TIMESTAMP, entry, None)
 
     def texts(self, place: str, entry: object) -> tuple[str, ...]:
         if not isinstance(entry, list) or not all(isinstance(each, str) for each in entry):

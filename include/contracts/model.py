@@ -40,11 +40,12 @@ class Source(StrEnum):
     COMMERCE = "commerce"
 
 
-class Winner(StrEnum):
-    """Which of several differing copies of an event counts, by zone arrival, where the contract names no version field."""
+class OnConflict(StrEnum):
+    """What becomes of differing copies of an event, by publication or zone arrival, where the contract names no version field."""
 
     KEEP_FIRST = "keep_first"
     KEEP_LATEST = "keep_latest"
+    QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ class Contract:
         rules: Conditions between fields of a row.
         key: Names of the fields that are the event's identity, together with tenant and stream.
         event_time: Name of the field that says when the event happened; always `event_at`.
-        version_field: Field whose greatest value wins among copies; None where `winner` decides.
-        winner: Rule among copies where there is no version field.
+        version_field: Field whose greatest value wins among copies; None where `on_conflict` decides.
+        on_conflict: Rule among copies where there is no version field; None where there is one.
         partition: Month of event time (only where event time is part of the key), or hash of `event_id`.
         bucket_columns: Fields, besides `tenant_id` and `event_at`, by which models bucket; indexed, and logged when a row changes.
         earliest: Events before it are refused (`event_time_out_of_range`).
@@ -145,7 +146,7 @@ class Contract:
     key: tuple[str, ...]
     event_time: str
     version_field: str | None
-    winner: Winner
+    on_conflict: OnConflict | None
     partition: Literal["month", "hash"]
     bucket_columns: tuple[str, ...]
     earliest: datetime

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from include.contracts.csv_dialect import RFC_4180, parse_csv_dialect
 from include.contracts.errors import ContractError
-from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, RowRule, Source, StreamKind, Winner
+from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, OnConflict, RowRule, Source, StreamKind
 from include.contracts.yaml_text import read_yaml
 
 ENVELOPE = ("tenant_id", "event_id", "event_at", "_arrived_at", "_known_at", "_landed_at", "_batch_id", "_file_id", "_row_number", "_content_hash", "_extra")
@@ -42,8 +42,8 @@ OPTION_KEYS = {
     LogicalType.DATE: {"format"},
 }
 STREAM_PROPERTIES = {
-    "streamKind", "source", "eventTime", "versionField", "winner", "partitioning", "bucketColumns", "earliest", "futureToleranceMinutes", "maxQuarantinedShare",
-    "quarantineWindow", "csv",
+    "streamKind", "source", "eventTime", "versionField", "onConflict", "partitioning", "bucketColumns", "earliest", "futureToleranceMinutes",
+    "maxQuarantinedShare", "quarantineWindow", "csv",
 }  # fmt: skip
 FIELD_PROPERTIES = {"unit"}
 
@@ -125,9 +125,9 @@ class _Parser:
         if partition == "month" and EVENT_AT not in key:
             problem = "is month, but the event time is not part of the key"
             raise self.error("customProperties.partitioning", problem, "set it to hash: a unique index over months would not cover identity")
-        version_field, winner = properties.get("versionField"), properties.get("winner")
-        if (version_field is None) == (winner is None):
-            raise self.error("customProperties", "must hold either versionField or winner", "keep one of them: what decides among differing copies")
+        version_field, on_conflict = properties.get("versionField"), properties.get("onConflict")
+        if (version_field is None) == (on_conflict is None):
+            raise self.error("customProperties", "must hold either versionField or onConflict", "keep one of them: what decides among differing copies")
         if version_field is not None:
             self.check_ranked(version_field, by_name)
         bucket_columns = properties.get("bucketColumns")
@@ -147,7 +147,7 @@ class _Parser:
             key=key,
             event_time=EVENT_AT,
             version_field=version_field,
-            winner=Winner(self.choice("winner", properties, tuple(Winner))) if winner is not None else Winner.KEEP_LATEST,
+            on_conflict=OnConflict(self.choice("onConflict", properties, tuple(OnConflict))) if on_conflict is not None else None,
             partition="month" if partition == "month" else "hash",
             bucket_columns=tuple(bucket_columns),
             earliest=self.instant("earliest", properties),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from include.contracts.csv_dialect import RFC_4180
-from include.contracts.model import Contract, Field
+from include.contracts.model import Contract, Field, OnConflict
 
 RULES_HEAD = "| Error code | Must hold | Why |\n|---|---|---|\n"
 NOTE = "<!-- Written by `python -m include.contracts` from include/contracts/{file}. Do not edit: a test compares it with the contract. -->\n"
@@ -85,9 +85,13 @@ def _allowed(field: Field) -> str:
 
 
 def _copies(contract: Contract) -> str:
-    if contract.version_field is not None:
+    if contract.on_conflict is None:
         return f"the one with the greatest `{contract.version_field}` counts"
-    return "the one that arrived first counts" if contract.winner == "keep_first" else "the one that arrived last counts"
+    return {
+        OnConflict.KEEP_FIRST: "the one that arrived first counts (`keep_first`)",
+        OnConflict.KEEP_LATEST: "the one that arrived last counts (`keep_latest`)",
+        OnConflict.QUARANTINE: "the one that arrived first counts, and any other that says something else goes to the quarantine (`quarantine`)",
+    }[contract.on_conflict]
 
 
 def _csv_row(contract: Contract) -> str:

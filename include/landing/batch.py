@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,20 +13,23 @@ import polars as pl
 import psycopg
 from numpy.typing import NDArray
 
-from include.contracts.model import EVENT_AT, Contract
-from include.landing import ledger, store
+from include.contracts.model import EVENT_AT, Contract, OnConflict
+from include.landing import conflicts, corrections, ledger, store
+from include.landing.conflicts import Entry, LostRow
 from include.landing.crash import Step, crash_point
 from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile, ZoneError
+from include.landing.history import is_disputed
 from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
 from include.landing.ledger import Arrival, FileCounts
-from include.landing.mapped import mapped_chunks
-from include.landing.movements import Movement, Movements, Reason, rows_by_partition, write_movements
+from include.landing.mapped import mapped_chunks, published_at
+from include.landing.movements import Movement, Movements, Reason, identities, rows_by_partition, write_movements
 from include.landing.prefetch import prefetched
+from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.readers import read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError
 from include.landing.source import Source
 from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow, validate
-from include.landing.winner import STORED, Copy, Verdict, settle
+from include.landing.winner import Copy, Refused, Verdict, settle
 from include.landing.zone import Zone, ZoneFile
 
 HEAD_BYTES = 64 << 10
@@ -53,39 +56,6 @@ class Culprits:
 
     unreadable: dict[int, str] = field(default_factory=dict)
     refused: dict[tuple[int, int], str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What every row of a batch carries: the batch, when it began, and the row's file.
-
-    Attributes:
-        batch_id: The batch.
-        started_at: When it began.
-        file_ids: Shape (files,), `ops.file.file_id` by position of the file.
-    """
-
-    batch_id: int
-    started_at: datetime
-    file_ids: NDArray[np.int64]
-
-    def on(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The frame with the columns that say so."""
-        return frame.with_columns(
-            pl.Series(store.FILE_ID, self.file_ids[frame[FILE_POSITION].to_numpy()]),
-            pl.lit(self.batch_id, dtype=pl.Int64).alias(store.BATCH_ID),
-            pl.lit(self.started_at.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us")).alias(store.LANDED_AT),
-        )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A chunk ready for the warehouse: rows with all raw columns, the same `encoded`, rejected rows, and how many rows were read of each file."""
-
-    frame: pl.DataFrame
-    data: bytes
-    rejected: list[RejectedRow]
-    read: NDArray[np.int64]
 
 
 class Held(Exception):
@@ -140,14 +110,16 @@ class Attempt:
     _kind = "load"
 
     def __init__(self, connection: psycopg.Connection, zone: Zone, contract: Contract, arrivals: Sequence[Arrival], keys: Keys, culprits: Culprits) -> None:
-        self._connection, self._zone, self._contract, self._arrivals, self._keys, self._culprits = connection, zone, contract, arrivals, keys, culprits
+        self._connection, self._zone, self._contract, self._arrivals, self._keys, self._culprits = connection, zone, contract, list(arrivals), keys, culprits
         self._arrived = np.array([(arrival.arrived_at - _EPOCH) // _MICROSECOND for arrival in arrivals], dtype=np.int64)
+        self._issued = np.array([((arrival.published_at or arrival.arrived_at) - _EPOCH) // _MICROSECOND for arrival in arrivals], dtype=np.int64)
         self._counts = [FileCounts() for _ in arrivals]
         self._months: set[datetime] = set()
         self._holds_raw_changes = False
         self._grown = 0
         self._movements: Movements = Counter()
         self._quarantined = 0
+        self._elsewhere = FileCounts()  # how counts of earlier batches changed
         self._reread: list[ZoneFile] = []
 
     def run(self) -> list[FileCounts]:
@@ -173,6 +145,7 @@ class Attempt:
         if row is None:
             raise LandingUnbalanced("the warehouse gave no batch id")
         batch_id, started_at = int(row[0]), row[1]
+        self._date_publications(wanted)
         file_ids = self._register(wanted)
         with prefetched(self._prepared(wanted, Stamp(batch_id, started_at, file_ids))) as chunks:
             for prepared in chunks:
@@ -198,6 +171,21 @@ class Attempt:
             if known.is_settled
         }
         return [position for position, arrival in enumerate(self._arrivals) if (arrival.file.address, arrival.content_hash) not in settled]
+
+    def _date_publications(self, wanted: Sequence[int]) -> None:
+        """Finds out when mapped files were published, where their mapping says how: among copies that counts for the arrival."""
+        for position in wanted:
+            arrival = self._arrivals[position]
+            source = None if arrival.file.mapping is None or position in self._culprits.unreadable else self._source_to_date(position)
+            if source is None or arrival.file.mapping is None:
+                continue
+            moment = published_at(source, arrival.file.mapping, arrival.arrived_at + self._contract.future_tolerance)
+            if moment is not None:
+                self._arrivals[position] = replace(arrival, published_at=moment)
+                self._issued[position] = (moment - _EPOCH) // _MICROSECOND
+
+    def _source_to_date(self, position: int) -> Source | None:
+        return self._open(position)
 
     def _register(self, wanted: Sequence[int]) -> NDArray[np.int64]:
         """file_id by position."""
@@ -246,10 +234,13 @@ class Attempt:
             # Nearly every chunk is stored as it is, so it is put in order and encoded here; in order of time, because so stand the pages of the index.
             frame = stamp.on(frame).sort(EVENT_AT, maintain_order=True)
         data = store.encoded(contract, frame) if frame.height else b""
-        return Prepared(frame, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)))
+        kept = chunk if contract.on_conflict is OnConflict.QUARANTINE else None
+        return Prepared(frame, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)), kept)
 
     def _known_at(self, frame: pl.DataFrame, chunk: Chunk, stamp: Stamp) -> pl.Series:  # noqa: ARG002  a replay looks at it
-        return frame[ARRIVED_AT] if chunk.known_after is None else frame[EVENT_AT] + chunk.known_after
+        if chunk.known_after is not None:
+            return frame[EVENT_AT] + chunk.known_after
+        return pl.Series(self._issued[frame[FILE_POSITION].to_numpy()]).cast(pl.Datetime("us"))
 
     def _refused_rows(self, chunk: Chunk) -> list[int]:
         if not self._culprits.refused:
@@ -266,14 +257,20 @@ class Attempt:
             self._note_span(frame)
             stored = store.stored_copies(self._connection, self._contract, frame)
             crash_point(Step.AFTER_LOOKUP)
-            rows, replaced = self._settle(frame, stored)
-            if any(stored[event_id][2] != batch_id for event_id in replaced) and not self._holds_raw_changes:
+            settled = self._settle(frame, stored, batch_id)
+            changed = {*settled.replaced, *(event_id for event_id, (copy, _) in settled.restated.items() if copy.known_us != stored[event_id][0].known_us)}
+            if any(stored[event_id][2] != batch_id for event_id in changed) and not self._holds_raw_changes:
                 self._connection.execute("select ops.lock_raw_changes()")
                 self._holds_raw_changes = True
+            if settled.conflicts or settled.displaced:
+                self._quarantine_conflicts(settled, prepared, stored, batch_id, file_ids)
+            if settled.restated:
+                store.restate(self._connection, self._contract, settled.restated, batch_id)
+            rows = settled.rows
             self._ensure_partitions(rows)
             data = prepared.data if rows is frame else store.encoded(self._contract, rows)
-            self._grown += store.write_rows(self._connection, self._contract, rows, data, replaced, batch_id)
-            self._note_movements(rows, {event_id: stored[event_id][2] for event_id in replaced}, batch_id)
+            self._grown += store.write_rows(self._connection, self._contract, rows, data, settled.replaced, batch_id)
+            self._note_movements(settled, stored, changed, batch_id)
             crash_point(Step.AFTER_COPY)
         if prepared.rejected:
             self._reject(prepared.rejected, batch_id, file_ids)
@@ -286,37 +283,114 @@ class Attempt:
         ]
         self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, rejected, [])
 
-    def _settle(self, frame: pl.DataFrame, stored: dict[bytes, tuple[Copy, datetime, int]]) -> tuple[pl.DataFrame, dict[bytes, datetime]]:
-        """Counts every row and picks those to write; the second value says which of them replace a stored row, and that row's event time."""
+    def _settle(self, frame: pl.DataFrame, stored: dict[bytes, tuple[Copy, datetime, int]], batch_id: int) -> Settled:
+        """Counts every row, records corrections, and picks the rows to write."""
         contested = frame[EVENT_ID].is_duplicated()
         if stored:
             contested = contested | frame[EVENT_ID].is_in(list(stored))
         places = frame.select(FILE_POSITION, ROW_NUMBER)
         self._count(Verdict.ACCEPTED, places.filter(~contested))
+        settled = Settled(frame)
         if not contested.any():
-            return frame, {}
+            return settled
         copies: dict[bytes, list[Copy]] = {}
         for event_id, copy in self._copies(frame, contested.arg_true()):
             copies.setdefault(event_id, []).append(copy)
-        keep = (~contested).to_numpy().copy()
-        known = frame[store.KNOWN_AT].to_physical().to_numpy().copy()
-        replaced: dict[bytes, datetime] = {}
+        for group in copies.values():
+            group.sort(key=lambda copy: (copy.arrived_us, copy.file_id, copy.row_number))  # chunks are in order of event time
+        held = {event_id: stored[event_id][0] for event_id in copies if event_id in stored}
+        refused = self._refused_copies(copies, held)
         verdicts: dict[Verdict, list[int]] = {verdict: [] for verdict in Verdict}
+        winners: dict[bytes, Copy] = {}
         for event_id, group in copies.items():
-            holder = stored.get(event_id)
-            outcome = settle(group, holder[0] if holder else None, self._contract)
+            outcome = settle(group, held.get(event_id), self._contract, refused.get(event_id, ()))
+            winners[event_id] = outcome.winner
             for copy, verdict in zip(group, outcome.verdicts, strict=True):
                 verdicts[verdict].append(copy.row)
-            if outcome.winner.row != STORED:
-                keep[outcome.winner.row] = True
-                known[outcome.winner.row] = outcome.winner.known_us
-                if holder:
-                    replaced[event_id] = holder[1]
+                if verdict is Verdict.QUARANTINED:
+                    settled.conflicts.append((event_id, copy))
+            if outcome.displaced is not None:
+                settled.displaced[event_id] = outcome.displaced
+            if outcome.released:
+                settled.released[event_id] = outcome.released
         for verdict, rows in verdicts.items():
             if rows:
                 self._count(verdict, places[rows])
+        disputes = {event_id: group for event_id, group in copies.items() if is_disputed(group, held.get(event_id), self._contract)}
+        if disputes:
+            lasting = corrections.record(self._connection, self._contract, frame, disputes, stored, batch_id)
+            winners |= {event_id: replace(winners[event_id], known_us=statement.known_us) for event_id, statement in lasting.items()}
+        keep = (~contested).to_numpy().copy()
+        known = frame[store.KNOWN_AT].to_physical().to_numpy().copy()
+        for event_id, winner in winners.items():
+            holder = held.get(event_id)
+            if holder is not None and winner.content == holder.content:
+                if (winner.place, winner.known_us) != (holder.place, holder.known_us):
+                    settled.restated[event_id] = (winner, stored[event_id][1])
+            else:
+                keep[winner.row] = True
+                known[winner.row] = winner.known_us
+                if holder is not None:
+                    settled.replaced[event_id] = stored[event_id][1]
         known_at = pl.Series(store.KNOWN_AT, known).cast(pl.Datetime("us"))
-        return frame.with_columns(known_at).filter(pl.Series(keep)), replaced
+        settled.rows = frame.with_columns(known_at).filter(pl.Series(keep))
+        return settled
+
+    def _refused_copies(self, copies: dict[bytes, list[Copy]], held: dict[bytes, Copy]) -> dict[bytes, list[Refused]]:
+        """What the quarantine holds of events whose copies differ."""
+        if self._contract.on_conflict is not OnConflict.QUARANTINE:
+            return {}
+        differing = [event_id for event_id, group in copies.items() if len({copy.content for copy in (*group, held.get(event_id, group[0]))}) > 1]
+        return conflicts.refused_copies(self._connection, self._contract, differing) if differing else {}
+
+    def _quarantine_conflicts(
+        self, settled: Settled, prepared: Prepared, stored: dict[bytes, tuple[Copy, datetime, int]], batch_id: int, file_ids: NDArray[np.int64]
+    ) -> None:
+        """Quarantines what says something else than the first arrival; what lost its place to an earlier one is counted anew where it was counted."""
+        displaced = {event_id: (*stored[event_id][:2], verdict) for event_id, verdict in settled.displaced.items()}
+        lost = conflicts.lost_rows(self._connection, self._zone, self._contract, displaced)
+        entries = [*self._conflict_entries(settled, prepared), *(row.entry for row in lost if row.entry is not None)]
+        self._quarantined += conflicts.quarantine(self._connection, self._contract.stream, batch_id, entries, settled.released)
+        self._quarantined += conflicts.judge_replays_anew(self._connection, self._contract.version, lost)
+        positions = {int(file_id): position for position, file_id in enumerate(file_ids) if file_id}
+        given: dict[tuple[int, int], list[LostRow]] = {}
+        for row in lost:
+            origin = stored[row.event_id][2]
+            position = positions.get(row.copy.file_id or 0) if origin == batch_id else None
+            counted_in = self._recount(row.copy, position, row.replay_batch_id, Verdict.ACCEPTED, row.verdict)
+            if counted_in is not None:
+                given.setdefault((counted_in, origin), []).append(row)
+        for (counted_in, origin), rows in given.items():
+            self._give_rows(counted_in, origin, {row.event_id: stored[row.event_id][1] for row in rows})
+        for refused in (refused for group in settled.released.values() for refused in group):
+            self._recount(refused.copy, positions.get(refused.copy.file_id or 0), None, Verdict.QUARANTINED, Verdict.DUPLICATE)
+
+    def _recount(self, copy: Copy, position: int | None, replay_batch_id: int | None, before: Verdict, after: Verdict) -> int | None:
+        """Counts a row anew: in this batch where its file has a position here, else in the batch that counted it, which is given."""
+        change = FileCounts()
+        setattr(change, before.value, -1)
+        setattr(change, after.value, 1)
+        if position is not None:
+            self._counts[position].add(change)
+            return None
+        self._elsewhere.add(change)
+        return ledger.recount(self._connection, copy.file_id, replay_batch_id, change)
+
+    def _give_rows(self, counted_in: int, origin: int, events: dict[bytes, datetime]) -> None:
+        """Enters rows that an earlier batch had accepted, and this one accepts in their place, under this batch instead of that one."""
+        partitions = rows_by_partition(self._connection, self._contract, identities(events))
+        given = {Movement(partition, origin, Reason.CORRECTION): count for partition, count in partitions.items()}
+        self._movements.update(given)
+        write_movements(self._connection, self._contract.stream, counted_in, Counter({movement: -count for movement, count in given.items()}))
+
+    def _conflict_entries(self, settled: Settled, prepared: Prepared) -> list[Entry]:
+        entries = []
+        for event_id, copy in settled.conflicts:
+            row = prepared.frame.row(copy.row, named=True)
+            position = row[FILE_POSITION]
+            place = (event_id, copy.content, row[TENANT], row[store.FILE_ID], copy.row_number, self._arrivals[position].arrived_at)
+            entries.append(Entry(*place, prepared.original(position, copy.row_number)))
+        return entries
 
     def _copies(self, frame: pl.DataFrame, rows: pl.Series) -> Iterator[tuple[bytes, Copy]]:
         part = frame[rows]
@@ -331,9 +405,12 @@ class Attempt:
             part[FILE_POSITION].to_list(),
             part[ROW_NUMBER].to_list(),
             part[store.KNOWN_AT].to_physical().to_list(),
+            part[store.FILE_ID].to_list(),
         )
-        for event_id, row, content, value, arrived, position, number, known in zip(*columns, strict=True):
-            yield event_id, Copy(row, content, value, arrived, self._arrivals[position].content_hash, number, known)
+        for event_id, row, content, value, arrived, position, number, known, file_id in zip(*columns, strict=True):
+            arrival = self._arrivals[position]
+            published = None if arrival.published_at is None else int(self._issued[position])
+            yield event_id, Copy(row, content, value, arrived, arrival.content_hash, number, known, published, file_id)
 
     def _count(self, verdict: Verdict, places: pl.DataFrame) -> None:
         """Counts rows, given by file position and row number."""
@@ -358,20 +435,21 @@ class Attempt:
             self._connection.execute("select ops.ensure_partitions(%s, %s, %s)", (self._contract.stream, moment, moment))
         self._months |= months
 
-    def _note_movements(self, rows: pl.DataFrame, replaced: dict[bytes, int], batch_id: int) -> None:
-        """Counts what came and what left, by partition; `replaced` says which batch had written the row that a row replaces, in the same partition."""
-        is_new = ~rows[EVENT_ID].is_in(list(replaced)) if replaced else pl.Series([True]).new_from_index(0, rows.height)
+    def _note_movements(self, settled: Settled, stored: dict[bytes, tuple[Copy, datetime, int]], changed: Set[bytes], batch_id: int) -> None:
+        """Counts what came and what left, by partition. A row that replaces a stored one, or was dated anew, leaves the batch that had written it."""
+        rows = settled.rows
+        is_new = ~rows[EVENT_ID].is_in(list(settled.replaced)) if settled.replaced else pl.Series([True]).new_from_index(0, rows.height)
         for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(is_new)).items():
             self._movements[Movement(partition, batch_id, Reason(self._kind))] += count
-        for origin in set(replaced.values()):
-            ids = [event_id for event_id, batch in replaced.items() if batch == origin]
-            for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(rows[EVENT_ID].is_in(ids))).items():
+        for origin in {stored[event_id][2] for event_id in changed}:
+            taken = identities({event_id: stored[event_id][1] for event_id in changed if stored[event_id][2] == origin})
+            for partition, count in rows_by_partition(self._connection, self._contract, taken).items():
                 self._movements[Movement(partition, batch_id, Reason.CORRECTION)] += count
                 self._movements[Movement(partition, origin, Reason.CORRECTION)] -= count
 
     def _quarantine_unreadable(self, wanted: Sequence[int], batch_id: int, file_ids: NDArray[np.int64]) -> None:
         unreadable = []
-        for position, reason in self._culprits.unreadable.items():
+        for position, reason in sorted(self._culprits.unreadable.items()):
             if position not in wanted:
                 continue
             arrival, counts = self._arrivals[position], self._counts[position]
@@ -395,8 +473,8 @@ class Attempt:
             if not counts.is_balanced:
                 raise LandingUnbalanced(f"{self._arrivals[position].file.address}: {counts} does not add up; nothing of the batch was kept")
         accepted, quarantined = (sum(getattr(self._counts[position], name) for position in wanted) for name in ("accepted", "quarantined"))
-        moved = self._movements.total()
-        if (self._grown, moved, self._quarantined) != (accepted, accepted, quarantined):
+        moved, elsewhere = self._movements.total(), self._elsewhere
+        if (self._grown, moved, self._quarantined) != (accepted + elsewhere.accepted, accepted, quarantined + elsewhere.quarantined):
             raise LandingUnbalanced(
                 f"{self._contract.stream}: the raw table grew by {self._grown} rows, its partitions by {moved} and the quarantine by {self._quarantined}, "
                 f"but {accepted} rows were accepted and {quarantined} rejected; nothing of the batch was kept"

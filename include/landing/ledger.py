@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
+from include.landing.errors import LandingUnbalanced
 from include.landing.source import stored_format
 from include.landing.zone import DEFAULT_TENANT, ZoneFile
 
@@ -25,12 +27,14 @@ class Arrival:
         content_hash: SHA-256 of its stored bytes; with the address it is the file's identity.
         data: Its stored bytes; None for a file too large to keep in memory.
         arrived_at: When these bytes arrived.
+        published_at: When the publisher issued them, where the file's mapping finds that in the file; else None.
     """
 
     file: ZoneFile
     content_hash: bytes
     data: bytes | None
     arrived_at: datetime
+    published_at: datetime | None = None
 
     @property
     def tenant_id(self) -> str:
@@ -65,6 +69,11 @@ class FileCounts:
     first_event_at: datetime | None = None
     last_event_at: datetime | None = None
     unreadable: str | None = None
+
+    def add(self, change: FileCounts) -> None:
+        """Adds the counts of rows that are counted otherwise than before."""
+        for name in ("accepted", "quarantined", "duplicate"):
+            setattr(self, name, getattr(self, name) + getattr(change, name))
 
     @property
     def is_balanced(self) -> bool:
@@ -110,10 +119,11 @@ def register(connection: psycopg.Connection, arrivals: Sequence[Arrival], contra
     with connection.cursor() as cursor:
         cursor.executemany(
             """
-            insert into ops.file (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, state)
-            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')
+            insert into ops.file
+                (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, published_at, state)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')
             on conflict (address, content_hash) do update
-            set version_tag = excluded.version_tag, contract_version = excluded.contract_version, error = null
+            set version_tag = excluded.version_tag, contract_version = excluded.contract_version, published_at = excluded.published_at, error = null
             returning file_id
             """,
             [_line(arrival, contract_version) for arrival in arrivals],
@@ -170,6 +180,43 @@ def write_replays(
         )
 
 
+def recount(connection: psycopg.Connection, file_id: int | None, replay_batch_id: int | None, change: FileCounts) -> int:
+    """Counts a row anew that lost its place to an earlier arrival, where it was counted: in its file's line, or in the replay that it came through.
+
+    The batch's totals follow; `landed` does not change.
+
+    Returns:
+        The batch that counted it.
+
+    Raises:
+        LandingUnbalanced: If no batch did.
+    """
+    line = sql.SQL("ops.file as t set {} where t.file_id = %(file_id)s")
+    if replay_batch_id is not None:
+        line = sql.SQL("ops.file_replay as t set {} where t.file_id = %(file_id)s and t.batch_id = %(batch)s")
+    sums = sql.SQL("accepted = {0}.accepted + %(accepted)s, quarantined = {0}.quarantined + %(quarantined)s, duplicate = {0}.duplicate + %(duplicate)s")
+    row = connection.execute(
+        sql.SQL(
+            "with moved as (update {} returning t.batch_id) update ops.batch as b set {} from moved where b.batch_id = moved.batch_id returning b.batch_id"
+        ).format(line.format(sums.format(sql.Identifier("t"))), sums.format(sql.Identifier("b"))),
+        {"file_id": file_id, "batch": replay_batch_id, "accepted": change.accepted, "quarantined": change.quarantined, "duplicate": change.duplicate},
+    ).fetchone()
+    if row is None:
+        raise LandingUnbalanced(f"no batch counted the rows of file {file_id}; nothing of the batch was kept")
+    return int(row[0])
+
+
+def note_publication(connection: psycopg.Connection, file_id: int, published_at: datetime) -> None:
+    """Remembers when a file was published that could not be read when it landed."""
+    connection.execute("update ops.file set published_at = %s where file_id = %s", (published_at, file_id))
+
+
+def addresses(connection: psycopg.Connection, file_ids: Iterable[int]) -> dict[int, tuple[str, str, bytes]]:
+    """Address, version tag and content hash of files, by their line."""
+    rows = connection.execute("select file_id, address, version_tag, content_hash from ops.file where file_id = any(%s)", (list(file_ids),))
+    return {file_id: (address, version_tag, bytes(content_hash)) for file_id, address, version_tag, content_hash in rows}
+
+
 def record_failure(connection: psycopg.Connection, arrival: Arrival, contract_version: str, error: str) -> str:
     """Counts a failed attempt of a file, in a transaction of its own.
 
@@ -179,8 +226,9 @@ def record_failure(connection: psycopg.Connection, arrival: Arrival, contract_ve
     row = connection.execute(
         """
         insert into ops.file
-            (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, state, attempts, error)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', 1, %s)
+            (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, published_at,
+            state, attempts, error)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', 1, %s)
         on conflict (address, content_hash) do update
         set attempts = ops.file.attempts + 1, error = excluded.error, version_tag = excluded.version_tag,
             state = case when ops.file.state = 'pending' and ops.file.attempts + 1 >= %s then 'failed' else ops.file.state end
@@ -260,4 +308,5 @@ def _line(arrival: Arrival, contract_version: str) -> tuple[Any, ...]:
         file.mapping,
         contract_version,
         arrival.arrived_at,
+        arrival.published_at,
     )

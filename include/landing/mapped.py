@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
 from include.contracts.errors import MappingError
-from include.contracts.mapping import Mapping, apply_mapping, load_mapping
+from include.contracts.mapping import Mapping, apply_mapping, load_mapping, newest_time
 from include.contracts.model import Contract
 from include.landing.csv_files import TextRows, csv_rows
 from include.landing.errors import UnreadableFile
@@ -28,18 +29,48 @@ def mapped_chunks(source: Source, contract: Contract, name: str, rows: int = CHU
             mapping = load_mapping(name)
             if mapping.stream != contract.stream:
                 raise UnreadableFile(source.position, f"mapping {name} is for stream {mapping.stream}")
-            if source.file_format == "csv":
-                for text in csv_rows(source, rows, mapping.csv):
-                    frame = pl.DataFrame({column: text.column(index) for index, column in enumerate(text.header)}, schema=dict.fromkeys(text.header, pl.String))
-                    yield _chunk(source, mapping, frame, text)
-            elif source.file_format == "parquet":
-                for number, originals, frame in parquet_tables(source, rows):
-                    count = frame.height
-                    yield _chunk(source, mapping, frame, TextRows(frame.columns, [], list(range(number, number + count)), originals, {}))
-            else:
-                raise UnreadableFile(source.position, f"a mapping reads CSV or Parquet, not {source.file_format}")
+            for frame, text in _frames(source, rows, mapping):
+                yield _chunk(source, mapping, frame, text)
         except MappingError as error:
             raise UnreadableFile(source.position, str(error)) from error
+
+
+def published_at(source: Source, name: str, before: datetime) -> datetime | None:
+    """When a mapped file was published; None where its mapping does not say how to find out. Reads the whole file.
+
+    Args:
+        source: The opened file.
+        name: Its mapping.
+        before: Times after this one do not count.
+
+    Raises:
+        UnreadableFile: If the file cannot be read, there is no such mapping, it was written for another file, or no row says a time.
+    """
+    with source.stream:
+        try:
+            mapping = load_mapping(name)
+            if mapping.published is None:
+                return None
+            limit = before.astimezone(UTC)
+            times = [newest_time(mapping, frame, limit) for frame, _ in _frames(source, CHUNK_ROWS, mapping)]
+        except MappingError as error:
+            raise UnreadableFile(source.position, str(error)) from error
+    newest = max(filter(None, times), default=None)
+    if newest is None and times:
+        columns = ", ".join(mapping.published.columns)
+        raise UnreadableFile(source.position, f"mapping {name} dates a publication by its newest {columns}, and no row has a time there")
+    return newest
+
+
+def _frames(source: Source, rows: int, mapping: Mapping) -> Iterator[tuple[pl.DataFrame, TextRows]]:
+    if source.file_format == "csv":
+        for text in csv_rows(source, rows, mapping.csv):
+            yield pl.DataFrame({column: text.column(index) for index, column in enumerate(text.header)}, schema=dict.fromkeys(text.header, pl.String)), text
+    elif source.file_format == "parquet":
+        for number, originals, frame in parquet_tables(source, rows):
+            yield frame, TextRows(frame.columns, [], list(range(number, number + frame.height)), originals, {})
+    else:
+        raise UnreadableFile(source.position, f"a mapping reads CSV or Parquet, not {source.file_format}")
 
 
 def _chunk(source: Source, mapping: Mapping, frame: pl.DataFrame, text: TextRows) -> Chunk:

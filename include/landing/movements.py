@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 import polars as pl
@@ -85,6 +86,12 @@ def rows_by_partition(connection: psycopg.Connection, contract: Contract, frame:
     ).format(last=sql.Literal(HASH_PARTITIONS - 1), modulus=sql.Literal(HASH_PARTITIONS), table=sql.Literal(f"raw.{contract.stream}"))
     rows = connection.execute(query, [binary.bytea_array(frame[EVENT_ID])], prepare=False)
     return {f"{contract.stream}_h{remainder}": count for remainder, count in rows}
+
+
+def identities(events: Mapping[bytes, datetime]) -> pl.DataFrame:
+    """A frame of events, given with the event times they are stored under: what `rows_by_partition` looks at."""
+    moments = [moment.replace(tzinfo=None) for moment in events.values()]
+    return pl.DataFrame({EVENT_ID: list(events), EVENT_AT: moments}, schema={EVENT_ID: pl.Binary, EVENT_AT: pl.Datetime("us")})
 
 
 def write_movements(connection: psycopg.Connection, stream: str, batch_id: int, movements: Movements) -> None:

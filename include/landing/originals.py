@@ -1,6 +1,8 @@
-"""The way back: the bytes of one row as they stood in its file of the zone."""
+"""The way back: the bytes of rows as they stood in their file of the zone."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -45,29 +47,39 @@ def read_original(address: str, row_number: int) -> bytes:
     if file is None:
         raise LandingError(f"{address} is not in the zone {zone.url} any more")
     try:
-        with zone.open(file) as stream:
-            original = _find(Source(0, stream, file.file_format, file.compression), file, row_number)
+        found = read_originals(zone, file, {row_number})
     except UnreadableFile as error:
         raise LandingError(f"{address} cannot be read: {error.reason}") from error
-    if original is None:
+    if row_number not in found:
         raise LandingError(f"{address} has no row {row_number}")
-    return original
+    return found[row_number]
 
 
-def _find(source: Source, file: ZoneFile, row_number: int) -> bytes | None:
+def read_originals(zone: Zone, file: ZoneFile, row_numbers: Collection[int]) -> dict[int, bytes]:
+    """The bytes of several rows of a file, read in one go; rows that it does not have are left out.
+
+    Raises:
+        UnreadableFile: If the file cannot be read.
+    """
+    found: dict[int, bytes] = {}
+    with zone.open(file) as stream:
+        for number, original in _numbered(Source(0, stream, file.file_format, file.compression), file, row_numbers):
+            found[number] = original
+            if len(found) == len(row_numbers):
+                break
+    return found
+
+
+def _numbered(source: Source, file: ZoneFile, wanted: Collection[int]) -> Iterator[tuple[int, bytes]]:
     if source.file_format in ("ndjson", "json"):
         for lines, numbers in json_lines(source):
-            if row_number in numbers:
-                return lines[int(np.flatnonzero(numbers == row_number)[0])]
+            yield from ((int(numbers[at]), lines[int(at)]) for at in np.flatnonzero(np.isin(numbers, list(wanted))))
     elif source.file_format == "csv":
         for rows in csv_rows(source, dialect=csv_dialect(file.stream, file.mapping)):
-            if row_number in rows.numbers:
-                return rows.originals[rows.numbers.index(row_number)]
+            yield from ((number, rows.originals[at]) for at, number in enumerate(rows.numbers) if number in wanted)
     else:
         for first, originals, _ in parquet_tables(source):
-            if first <= row_number < first + len(originals):
-                return originals[row_number - first]
-    return None
+            yield from ((number, originals[number - first]) for number in sorted(wanted) if first <= number < first + len(originals))
 
 
 def csv_dialect(stream: str, mapping: str | None) -> CsvDialect:

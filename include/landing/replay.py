@@ -21,8 +21,9 @@ from psycopg.types.json import Jsonb
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.landing import ledger, store
-from include.landing.batch import Attempt, Culprits, Held, Keys, Prepared, Stamp, commit_batch
+from include.landing.batch import Attempt, Culprits, Held, Keys, commit_batch
 from include.landing.columns import MICROSECONDS
+from include.landing.conflicts import Entry
 from include.landing.crash import ReplayStep, crash_point
 from include.landing.errors import LandingUnbalanced
 from include.landing.ledger import Arrival, FileCounts
@@ -30,12 +31,13 @@ from include.landing.load import BATCH_FILES, PSEUDONYM_KEY, LandingResult, Prog
 from include.landing.mapped import mapped_chunks
 from include.landing.originals import find_landed
 from include.landing.payload import chunk_of_lines
+from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.quarantine import QUARANTINED, Filter, State
 from include.landing.readers import read_chunks
 from include.landing.rows import CHUNK_ROWS, Chunk, Code, RowError
 from include.landing.source import Source
 from include.landing.validate import FILE_POSITION, ROW_NUMBER, RejectedRow
-from include.landing.winner import Verdict
+from include.landing.winner import Copy, Refused, Verdict
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings, secret
 from include.warehouse import Role, connect
@@ -129,15 +131,16 @@ def _candidates(connection: psycopg.Connection, selection: Filter, newest: int) 
     where, parameters = selection.where()
     query = sql.SQL(
         "select f.file_id, f.address, f.stream, f.tenant_id, f.content_hash, f.version_tag, f.size_bytes, f.file_format, f.mapping, f.arrived_at, "
-        "count(*), bool_or(q.row_number is null) {} where {} and q.quarantine_id <= %(newest)s group by f.file_id order by f.arrived_at, f.address, f.file_id"
+        "f.published_at, count(*), bool_or(q.row_number is null) {} where {} and q.quarantine_id <= %(newest)s "
+        "group by f.file_id order by f.arrived_at, f.address, f.file_id"
     ).format(QUARANTINED, where)
     found = []
-    for file_id, address, stream, tenant, content_hash, tag, size, form, mapping, arrived_at, rows, is_whole in connection.execute(
+    for file_id, address, stream, tenant, content_hash, tag, size, form, mapping, arrived_at, published_at, rows, is_whole in connection.execute(
         query, {**parameters, "newest": newest}
     ):
         file_format, _, packed = form.partition(".")
         file = ZoneFile(address, stream, arrived_at, arrived_at, size, tag, tenant, mapping, file_format, packed or None)
-        found.append(_Candidate(file_id, Arrival(file, bytes(content_hash), None, arrived_at), rows, is_whole))
+        found.append(_Candidate(file_id, Arrival(file, bytes(content_hash), None, arrived_at, published_at), rows, is_whole))
     return found
 
 
@@ -213,7 +216,28 @@ class ReplayAttempt(Attempt):
     def _register(self, wanted: Sequence[int]) -> NDArray[np.int64]:
         file_ids = np.zeros(len(self._files), dtype=np.int64)
         file_ids[list(wanted)] = [self._files[position].file_id for position in wanted]
+        for position in self._whole:
+            published_at = self._arrivals[position].published_at
+            if published_at is not None:
+                ledger.note_publication(self._connection, self._files[position].file_id, published_at)
         return file_ids
+
+    def _source_to_date(self, position: int) -> Source | None:
+        """A file quarantined whole could not be dated when it landed."""
+        file = self._landed(position) if position in self._whole else None
+        return None if file is None else Source(position, self._zone.open(file), file.file_format, file.compression)
+
+    def _refused_copies(self, copies: dict[bytes, list[Copy]], held: dict[bytes, Copy]) -> dict[bytes, list[Refused]]:  # noqa: ARG002  they are the ones tried
+        return {}
+
+    def _conflict_entries(self, settled: Settled, prepared: Prepared) -> list[Entry]:
+        """Rows of a file quarantined whole are new here; the others failed again and stay what they are."""
+        entries = super()._conflict_entries(settled, prepared)
+        positions = {file.file_id: position for position, file in enumerate(self._files)}
+        again = [entry for entry in entries if positions[entry.file_id] not in self._whole]
+        ids = self._ids_of(np.array([positions[entry.file_id] << _SHIFT | entry.row_number for entry in again], dtype=np.int64))
+        self._again += zip(ids.tolist(), [tuple(entry.errors) for entry in again], strict=True)
+        return [entry for entry in entries if positions[entry.file_id] in self._whole]
 
     def _chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
         readable = [position for position in wanted if position not in self._culprits.unreadable]
@@ -235,8 +259,7 @@ class ReplayAttempt(Attempt):
             yield chunk_of_lines(self._contract, [lines[number] for number in ids[part].tolist()], positions, numbers)
 
     def _chunks_of_file(self, position: int) -> Iterator[Chunk]:
-        arrival = self._arrivals[position]
-        file = find_landed(self._zone, arrival.file.address, arrival.file.version_tag, arrival.content_hash)
+        file = self._landed(position)
         if file is None:
             self._gone[position] = _GONE
             return
@@ -255,6 +278,10 @@ class ReplayAttempt(Attempt):
                 yield chunk.only(rows.tolist())
         self._lost += (position << _SHIFT | numbers[~found].astype(np.int64)).tolist()
 
+    def _landed(self, position: int) -> ZoneFile | None:
+        arrival = self._arrivals[position]
+        return find_landed(self._zone, arrival.file.address, arrival.file.version_tag, arrival.content_hash)
+
     def _known_at(self, frame: pl.DataFrame, chunk: Chunk, stamp: Stamp) -> pl.Series:  # noqa: ARG002  the delay of a mapping is that of rows that came through
         return pl.Series([stamp.started_at.astimezone(UTC).replace(tzinfo=None)], dtype=MICROSECONDS).new_from_index(0, frame.height)
 
@@ -264,7 +291,8 @@ class ReplayAttempt(Attempt):
 
     def _count(self, verdict: Verdict, places: pl.DataFrame) -> None:
         super()._count(verdict, places)
-        self._verdicts.append((verdict, places))
+        if verdict is not Verdict.QUARANTINED:  # such a row fails again
+            self._verdicts.append((verdict, places))
 
     def _reject(self, rows: Sequence[RejectedRow], batch_id: int, file_ids: NDArray[np.int64]) -> None:
         """Rows of a file quarantined whole are new here; the others failed again and stay what they are."""

@@ -40,6 +40,7 @@ class Code(StrEnum):
     UNREADABLE_FILE = "unreadable_file"
     COPY_REFUSED = "copy_refused"
     ROW_NOT_FOUND = "row_not_found"
+    CONFLICT = "conflict"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Chunk:
         extra: JSON text of what the contract does not know, by row; None where there is none.
         errors: What is already known to be wrong, by row.
         hopeless: Rows whose structure is broken: they have the one error that says so, and no others.
-        known_after: Delay between event time and knowledge that a mapping states; None where the arrival is when a row was known.
+        known_after: Delay between event time and knowledge that a mapping states; None where a row was known when its file was published or arrived.
         is_text: Values are text of a format without types (CSV): "1.5" is then a number.
     """
 

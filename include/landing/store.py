@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ LANDED_AT = "_landed_at"
 BATCH_ID = "_batch_id"
 FILE_ID = "_file_id"
 MAX_REFUSED_ROWS = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_SPANS = 256
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
@@ -59,12 +61,13 @@ def stored_query(contract: Contract, bounds: tuple[datetime, datetime] | None) -
     if contract.version_field:
         version = _physical(sql.Identifier("r", contract.version_field), contract.by_name[contract.version_field].logical_type)
     return sql.SQL(
-        "select k.event_id, r._content_hash, {version}, {arrived}, f.content_hash, r._row_number, {known}, r.event_at, r._batch_id "
+        "select k.event_id, r._content_hash, {version}, {arrived}, f.content_hash, r._row_number, {known}, {published}, r._file_id, r.event_at, r._batch_id "
         "from {keys} join {table} r on {match} join ops.file f on f.file_id = r._file_id"
     ).format(
         version=version,
         arrived=_physical(sql.SQL("r._arrived_at"), LogicalType.TIMESTAMP),
         known=_physical(sql.SQL("r._known_at"), LogicalType.TIMESTAMP),
+        published=_physical(sql.SQL("f.published_at"), LogicalType.TIMESTAMP),
         keys=_keys(contract),
         table=_table(contract),
         match=_match(bounds),
@@ -87,7 +90,84 @@ def stored_copies(connection: psycopg.Connection, contract: Contract, frame: pl.
     keys = keys.unique(EVENT_ID)
     query = stored_query(contract, _bounds(contract, keys[EVENT_AT]))
     rows = connection.execute(query, key_parameters(contract, keys[EVENT_ID], keys[EVENT_AT]), prepare=False, binary=True)
-    return {row[0]: (Copy(STORED, row[1], row[2], row[3], row[4], row[5], row[6]), row[7], row[8]) for row in rows}
+    return {row[0]: (Copy(STORED, *row[1:9]), row[9], row[10]) for row in rows}
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row of a raw table: where it came from, and as JSON text its fields and `_extra`."""
+
+    tenant_id: str
+    file_id: int
+    row_number: int
+    arrived_at: datetime
+    content: str
+
+
+def stored_rows(connection: psycopg.Connection, contract: Contract, events: Mapping[bytes, datetime]) -> dict[bytes, StoredRow]:
+    """Rows of the raw table by event_id, for events that are given with the event time they are stored under."""
+    if not events:
+        return {}
+    ids, moments = list(events), pl.Series([moment.replace(tzinfo=None) for moment in events.values()], dtype=pl.Datetime("us"))
+    query = sql.SQL("select k.event_id, r.tenant_id, r._file_id, r._row_number, r._arrived_at, {content}::text from {keys} join {table} r on {match}").format(
+        content=content_of(contract, sql.SQL("r")), keys=_keys(contract), table=_table(contract), match=_match(_bounds(contract, moments))
+    )
+    rows = connection.execute(query, key_parameters(contract, pl.Series(ids, dtype=pl.Binary), moments), prepare=False)
+    return {bytes(row[0]): StoredRow(*row[1:]) for row in rows}
+
+
+def content_of(contract: Contract, row: sql.Composable) -> sql.Composed:
+    """What a row of the raw table says, as jsonb: the contract's fields and `_extra`."""
+    left_out = sorted(set(raw_columns(contract)) - set(contract.by_name) - {EXTRA})
+    return sql.SQL("(to_jsonb({}) - {}::text[])").format(row, sql.Literal(left_out))
+
+
+def restate(connection: psycopg.Connection, contract: Contract, events: Mapping[bytes, tuple[Copy, datetime]], batch_id: int) -> None:
+    """Gives stored rows the envelope of a copy that says the same; nothing is copied anew.
+
+    A row whose knowledge time changes counts as changed by the batch, so that models read it again. A row that only changes hands keeps its batch: models read
+    nothing of it that changed.
+
+    Args:
+        connection: In a transaction.
+        contract: The stream's contract.
+        events: By event_id the copy whose envelope counts, and the event time that the row is stored under.
+        batch_id: The batch.
+    """
+    moments = pl.Series([moment.replace(tzinfo=None) for _, moment in events.values()], dtype=pl.Datetime("us"))
+    place = [TENANT, EVENT_AT, *contract.bucket_columns]
+    query = sql.SQL(
+        "with given as (select * from unnest(%(ids)s::bytea[], %(at)s::timestamptz[], %(arrived)s::timestamptz[], %(file)s::bigint[], %(row)s::int[], "
+        "%(known)s::timestamptz[]) as k (event_id, event_at, arrived_at, file_id, row_number, known_at)), "
+        "changed as (update {table} r set _arrived_at = k.arrived_at, _file_id = k.file_id, _row_number = k.row_number, _known_at = k.known_at, "
+        "_batch_id = case when r._known_at = k.known_at then r._batch_id else %(batch)s end, "
+        "_landed_at = case when r._known_at = k.known_at then r._landed_at else clock_timestamp() end "
+        "from given k where {match} returning {place}, old._batch_id is distinct from new._batch_id as is_read_again) "
+        "insert into ops.row_change (stream, batch_id, tenant_id, position) "
+        "select %(stream)s, %(batch)s, tenant_id, jsonb_build_object({position}) from changed where is_read_again"
+    ).format(
+        table=_table(contract),
+        match=_match(_bounds(contract, moments)),
+        place=sql.SQL(", ").join(sql.Identifier("r", name) for name in place),
+        position=sql.SQL(", ").join(sql.SQL("{}, {}").format(sql.Literal(name), sql.Identifier(name)) for name in place),
+    )
+    copies = [copy for copy, _ in events.values()]
+    parameters = {
+        "ids": list(events),
+        "at": [moment for _, moment in events.values()],
+        "arrived": [moment_of(copy.arrived_us) for copy in copies],
+        "file": [copy.file_id for copy in copies],
+        "row": [copy.row_number for copy in copies],
+        "known": [moment_of(copy.known_us) for copy in copies],
+        "batch": batch_id,
+        "stream": contract.stream,
+    }
+    connection.execute(query, parameters, prepare=False)
+
+
+def moment_of(microseconds: int) -> datetime:
+    """A time from microseconds since 1970 UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _in_occupied_spans(connection: psycopg.Connection, contract: Contract, keys: pl.DataFrame) -> pl.DataFrame:

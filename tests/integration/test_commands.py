@@ -63,6 +63,24 @@ def test_quarantine_is_listed_and_shown_with_its_bytes(built: Warehouse, monkeyp
     assert "999999" in error_of(monkeypatch, capsys, "quarantine", "show", "999999")
 
 
+def test_corrections_are_listed_with_what_changed(built: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = run_json("corrections", "list", "--stream", "maintenance_log", "--key", "log_id=w1")
+    assert isinstance(listed, list)
+    (row,) = listed
+    assert (row["key"], row["is_applied"]) == ({"log_id": "w1"}, True)
+    assert (row["old_content"]["event_at"], row["new_content"]["event_at"]) == ("2026-03-02T02:00:00+00:00", "2026-03-01T22:00:00+00:00")
+    assert (row["old_known_from"], row["old_known_to"]) == ("2026-03-02T03:00:00+00:00", "2026-03-05T02:00:00+00:00")
+    assert run_json("corrections", "list", "--event", row["event_id"], "--batch", str(row["batch_id"])) == listed
+    assert run_json("corrections", "list", "--since", "2100-01-01") == []
+    assert run_json("corrections", "list", "--key", "log_id=w1", "--key", "device_id=m1") == []
+    shown = run("corrections", "list", "--stream", "device_telemetry")
+    assert "too late" in shown
+    assert "→ 99" in shown
+    assert "no pair" in error_of(monkeypatch, capsys, "corrections", "list", "--key", "w1")
+    assert "no event_id" in error_of(monkeypatch, capsys, "corrections", "list", "--event", "xyz")
+    assert "no stream" in error_of(monkeypatch, capsys, "corrections", "list", "--stream", "nothing")
+
+
 def test_trace_follows_a_number(built: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = run_json("trace", "customers.fct_order", "o2")
     assert isinstance(found, dict)
@@ -108,6 +126,8 @@ def test_status_tells_streams_and_processes(built: Warehouse) -> None:
     assert streams["device_telemetry"]["quarantined"] == 2
     assert not status["is_healthy"]
     assert "device_telemetry" in run("status", code=1)
+    assert (streams["ticket_counts"]["last_batch_id"], streams["ticket_counts"]["problems"]) == (None, [])  # no source sends it: nothing is wrong
+    assert "nothing landed" in run("status", code=1)
 
 
 def test_an_unreachable_warehouse_is_one_line(built: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

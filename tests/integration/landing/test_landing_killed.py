@@ -17,6 +17,8 @@ from tests.support.payloads import at, order, put
 LOADER = "from include.landing import land_pending; from tests.support.payloads import at; land_pending('orders', arrived_from=at(0), arrived_before=at(1))"
 COUNTS = "select address, state, landed, accepted, quarantined, duplicate, corrected from ops.file order by address"
 
+RECORDED = "select key, step, old_content, new_content, old_known_from, old_known_to from ops.correction order by event_id, step"
+
 
 def killed_at(step: Step) -> int:
     environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
@@ -33,9 +35,10 @@ def test_a_loader_killed_at_any_step_loses_and_doubles_nothing(warehouse):
         result = land_pending("orders", arrived_from=at(0), arrived_before=at(1))
         assert result.files == (0 if step is Step.AFTER_COMMIT else 2), step
         assert_balanced()
-    after_kills = raw_rows("orders", without=VOLATILE), warehouse.rows(COUNTS), warehouse.value("select count(*) from ops.row_change")
-    assert len(after_kills[0]) == 21
-    warehouse.execute("truncate raw.orders, ops.file, ops.batch, ops.quarantine, ops.row_change, ops.stream_state cascade")
+    after_kills = raw_rows("orders", without=VOLATILE), warehouse.rows(COUNTS), warehouse.value("select count(*) from ops.row_change"), warehouse.rows(RECORDED)
+    assert (len(after_kills[0]), len(after_kills[3])) == (21, 9)
+    warehouse.execute("truncate raw.orders, ops.file, ops.batch, ops.quarantine, ops.row_change, ops.stream_state, ops.correction cascade")
     for number in range(len(Step)):
         land_pending("orders", arrived_from=at(0), arrived_before=at(0, 5 + number))
-    assert (raw_rows("orders", without=VOLATILE), warehouse.rows(COUNTS), warehouse.value("select count(*) from ops.row_change")) == after_kills
+    undisturbed = raw_rows("orders", without=VOLATILE), warehouse.rows(COUNTS), warehouse.value("select count(*) from ops.row_change"), warehouse.rows(RECORDED)
+    assert undisturbed == after_kills

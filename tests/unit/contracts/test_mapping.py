@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from include.contracts import MappingError, load_contract
-from include.contracts.mapping import POLARS_TYPES, MappingFault, apply_mapping, load_mapping, mappings
+from include.contracts.mapping import POLARS_TYPES, MappingFault, apply_mapping, load_mapping, mappings, newest_time
 from include.contracts.mapping_definition import Mapping, parse_mapping_text
 
 BASE = """
@@ -80,6 +80,28 @@ def test_local_times_become_utc_and_times_that_are_no_instant_are_faults():
     # Skipped by the clock change, doubled by it, no day, not the format: not the row without a time, which the validator calls missing.
     assert [fault.row for fault in result.errors if fault.field == "event_at"] == [2, 3, 4, 5, 6]
     assert result.errors[0] == MappingFault(2, "unparsable", "event_at", "31/03/2024 02:30", "at must be a time of format %d/%m/%Y %H:%M")
+
+
+@pytest.mark.parametrize(("side", "hour"), [("earlier", 0), ("later", 1)])
+def test_a_doubled_local_time_is_what_the_mapping_says_and_leaves_a_trace(side, hour):
+    base = BASE.replace("event_at: {column: at,", f"event_at: {{column: at, ambiguous: {side},")
+    result = apply_mapping(mapping(base=base), source(3, at=["27/10/2024 02:30", "31/03/2024 02:30", "27/10/2024 04:30"]))
+    assert only(result, "event_at") == [datetime(2024, 10, 27, hour, 30, tzinfo=UTC), None, datetime(2024, 10, 27, 3, 30, tzinfo=UTC)]
+    # The skipped hour stays a fault, and so does the doubled one in a column that says nothing about it.
+    assert [(fault.row, fault.field) for fault in result.errors] == [(0, "updated_at"), (1, "event_at"), (1, "updated_at")]
+    assert result.extra.to_list() == ['{"event_at_ambiguous":"27/10/2024 02:30"}', None, None]
+
+
+def test_a_publication_is_as_new_as_its_newest_time_that_can_be():
+    base = BASE.replace("{value: 2, unit: h}", "publication\npublished: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}")
+    edition, frame = mapping(base=base), source(4, at=["01/02/2024 12:00", "03/02/2024 12:00", "x", "01/01/2099 12:00"])
+    assert edition.known_after is None
+    assert newest_time(edition, frame, datetime(2024, 6, 1, tzinfo=UTC)) == datetime(2024, 2, 3, 11, tzinfo=UTC)
+    assert newest_time(edition, frame[2:], datetime(2024, 6, 1, tzinfo=UTC)) is None
+    with pytest.raises(MappingError, match="has no column at"):
+        newest_time(edition, frame.drop("at"), datetime(2024, 6, 1, tzinfo=UTC))
+    with pytest.raises(ValueError, match="does not say when its files were published"):
+        newest_time(mapping(), frame, datetime(2024, 6, 1, tzinfo=UTC))
 
 
 def test_several_formats_are_tried_and_offsets_count():
@@ -249,8 +271,16 @@ WRONG = {
     "column without name": ("{column: machine}", "{column: 5}", "column 5 is no name"),
     "bare null token": ("", "null_tokens: [0]\n", "null_tokens: is no list of texts"),
     "mapped and ignored": ("", "ignore: [machine]\n", "ignore: column machine is also mapped"),
-    "no knowledge time": ("known_after: {value: 2, unit: h}\n", "", "known_after: is None; write arrival, or {value: 1, unit: d}"),
+    "no knowledge time": ("known_after: {value: 2, unit: h}\n", "", "known_after: is None; write arrival, publication, or {value: 1, unit: d}"),
     "knowledge before the event": ("value: 2", "value: -2", "known_after: is"),
+    "publication without its time": ("{value: 2, unit: h}", "publication", "published: and known_after: publication do not stand together"),
+    "time of a publication that counts for nothing": ("", "published: {column: at, formats: ['%Y'], time_zone: UTC}\n", "do not stand together"),
+    "publication without column": ("{value: 2, unit: h}", "publication\npublished: {constant: x}", "published: is {'constant': 'x'}"),
+    "unknown side of a doubled hour": ("updated_at: {column: at,", "updated_at: {column: at, ambiguous: both,", "ambiguous is 'both'; use one of refuse, earlier, later"),
+    "side of a doubled hour without zone": (
+        "updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}", "updated_at: {column: at, formats: ['%Y %z'], ambiguous: later}",
+        "ambiguous is 'later'",
+    ),
     "version": ("version: 1.0.0", "version: 1.0.0b", "is not MAJOR.MINOR.PATCH"),
     "version that is a number": ("version: 1.0.0", "version: 1.0", "version: is missing or no text"),
     "other name than the file": ("name: trial", "name: trail", "name the file <name>.yaml"),
@@ -279,12 +309,13 @@ def test_words_must_be_quoted_booleans():
 
 
 def test_the_mappings_are_exactly_these():
-    assert mappings() == ("ecommerce_consumer_customers", "ecommerce_consumer_orders", "smart_manufacturing", "smart_manufacturing_blanks")
+    assert mappings() == ("ecommerce_consumer_customers", "ecommerce_consumer_orders", "smart_manufacturing", "smart_manufacturing_blanks", "toronto_ferry")
     assert {name: load_mapping(name).stream for name in mappings()} == {
         "ecommerce_consumer_customers": "customers",
         "ecommerce_consumer_orders": "orders",
         "smart_manufacturing": "device_telemetry",
         "smart_manufacturing_blanks": "device_telemetry",
+        "toronto_ferry": "ticket_counts",
     }
     with pytest.raises(MappingError, match=r"no_such\.yaml: mapping: does not exist; use one of ecommerce_consumer_customers"):
         load_mapping("no_such")

@@ -11,7 +11,18 @@ import jsonschema
 import pytest
 import yaml
 
-from include.contracts import CONTRACTS_FOLDER, ContractError, LogicalType, Source, StreamKind, Winner, commerce_streams, device_streams, load_contract, streams
+from include.contracts import (
+    CONTRACTS_FOLDER,
+    ContractError,
+    LogicalType,
+    OnConflict,
+    Source,
+    StreamKind,
+    commerce_streams,
+    device_streams,
+    load_contract,
+    streams,
+)
 from include.contracts.parse import parse_contract_text
 
 GOLDEN = {
@@ -53,7 +64,7 @@ customProperties:
   - {property: streamKind, value: event}
   - {property: source, value: device}
   - {property: eventTime, value: event_at}
-  - {property: winner, value: keep_first}
+  - {property: onConflict, value: keep_first}
   - {property: partitioning, value: month}
   - {property: bucketColumns, value: [door_id]}
   - {property: earliest, value: '2020-01-01T01:00:00+01:00'}
@@ -66,7 +77,7 @@ customProperties:
 def test_a_small_contract_is_read_whole():
     contract = parse_contract_text(MINIMAL, "door_event.yaml")
     assert (contract.stream, contract.version, contract.owner) == ("door_event", "1.0.0", "porters")
-    assert (contract.kind, contract.source, contract.winner, contract.partition) == (StreamKind.EVENT, Source.DEVICE, Winner.KEEP_FIRST, "month")
+    assert (contract.kind, contract.source, contract.on_conflict, contract.partition) == (StreamKind.EVENT, Source.DEVICE, OnConflict.KEEP_FIRST, "month")
     assert contract.key == ("door_id", "event_at")
     assert contract.version_field is None
     assert contract.freshness == timedelta(minutes=90)
@@ -96,8 +107,8 @@ WRONG = {
     "key of the standard that nobody obeys": ("description: Which door.", "description: Which door., unique: true", "doorId: unknown key unique"),
     "unknown option": ("maximum: 500", "exclusiveMaximum: 500", "force.peak.logicalTypeOptions: unknown key exclusiveMaximum"),
     "option of another type": ("{minimum: 0, maximum: 500}", "{maxLength: 5}", "force.peak.logicalTypeOptions: unknown key maxLength"),
-    "unknown custom property": ("property: winner", "property: winer", "customProperties: unknown key winer"),
-    "custom property twice": ("value: keep_first}", "value: keep_first}\n  - {property: winner, value: keep_latest}", "property winner is given twice"),
+    "unknown custom property": ("property: onConflict", "property: onConfict", "customProperties: unknown key onConfict"),
+    "custom property twice": ("value: keep_first}", "value: keep_first}\n  - {property: onConflict, value: keep_latest}", "property onConflict is given twice"),
     "key of YAML twice": ("name: door_event\nversion", "name: door_event\nname: other\nversion", "key 'name' is given twice"),
     "no YAML": ("kind: DataContract", "kind: [DataContract", "not valid YAML"),
     "wrong type": ("version: 1.0.0", "version: [1]", "version: Input should be a valid string"),
@@ -123,10 +134,10 @@ WRONG = {
     "unknown bucket column": ("value: [door_id]", "value: [door_number]", "column 'door_number' is not in this contract"),
     "optional bucket column": ("value: [door_id]", "value: [hand_code]", "column 'hand_code' is the event time, optional or personal"),
     "no bucket column": ("value: [door_id]", "value: []", "name at least one column"),
-    "no winner": ("  - {property: winner, value: keep_first}\n", "", "must hold either versionField or winner"),
-    "two winners": ("property: winner, value: keep_first}", "property: winner, value: keep_first}\n  - {property: versionField, value: event_at}", "must hold either versionField or winner"),
-    "unknown winner": ("value: keep_first", "value: keep_best", "use one of keep_first, keep_latest"),
-    "version field that has no order": ("property: winner, value: keep_first", "property: versionField, value: hand_code", "'hand_code' is not a required timestamp or number"),
+    "no winner": ("  - {property: onConflict, value: keep_first}\n", "", "must hold either versionField or onConflict"),
+    "two winners": ("property: onConflict, value: keep_first}", "property: onConflict, value: keep_first}\n  - {property: versionField, value: event_at}", "must hold either versionField or onConflict"),
+    "unknown winner": ("value: keep_first", "value: keep_best", "use one of keep_first, keep_latest, quarantine"),
+    "version field that has no order": ("property: onConflict, value: keep_first", "property: versionField, value: hand_code", "'hand_code' is not a required timestamp or number"),
     "share above one": ("value: 0.05", "value: 5", "give a number from 0 to 1"),
     "earliest without zone": ("2020-01-01T01:00:00+01:00", "2020-01-01T01:00:00", "has no time zone"),
     "earliest that is no time": ("2020-01-01T01:00:00+01:00", "long ago", "give a quoted time"),
@@ -167,9 +178,9 @@ def test_personal_field_with_its_twin_is_read():
 
 
 def test_the_streams_are_exactly_these():
-    assert streams() == ("customers", "device_registry", "device_telemetry", "maintenance_log", "orders")
+    assert streams() == ("customers", "device_registry", "device_telemetry", "maintenance_log", "orders", "ticket_counts")
     assert device_streams() == ("device_registry", "device_telemetry", "maintenance_log")
-    assert commerce_streams() == ("customers", "orders")
+    assert commerce_streams() == ("customers", "orders", "ticket_counts")
     with pytest.raises(ContractError, match=r"parcels\.yaml: contract: does not exist; use one of customers"):
         load_contract("parcels")
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.contracts import load_contract
-from include.contracts.model import Contract, Winner
+from include.contracts.model import Contract, OnConflict
 from include.landing.winner import STORED, Copy, Verdict, settle
 
-KEEP_FIRST = replace(load_contract("device_telemetry"), version_field=None, winner=Winner.KEEP_FIRST)
-KEEP_LATEST = replace(KEEP_FIRST, winner=Winner.KEEP_LATEST)
-VERSIONED = replace(KEEP_FIRST, version_field="updated_at")
+KEEP_FIRST = replace(load_contract("device_telemetry"), version_field=None, on_conflict=OnConflict.KEEP_FIRST)
+KEEP_LATEST = replace(KEEP_FIRST, on_conflict=OnConflict.KEEP_LATEST)
+VERSIONED = replace(KEEP_FIRST, version_field="updated_at", on_conflict=None)
 
 
 def a_copy(content: str, arrived: int, *, version: int | None = None, file: bytes = b"f", number: int = 1, row: int = 0) -> Copy:
