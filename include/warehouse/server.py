@@ -6,18 +6,20 @@ PostgreSQL refuses to run as root. As root its data, and a copy of its programs 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from include.settings import ensure_secrets, get_settings, secret
 
@@ -150,13 +152,11 @@ def server_pid() -> int | None:
     pid_file = data_directory() / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().splitlines()[0])
-        command = Path(f"/proc/{pid}/cmdline")
-        if command.exists() and b"postgres" not in command.read_bytes():
-            return None  # the id of a crashed server, taken over by another program
-        os.kill(pid, 0)
-    except (OSError, ValueError, IndexError):
+        # After a crash the id may belong to another program, to a server of other data or to a corpse that nobody has buried.
+        is_ours = str(data_directory()) in psutil.Process(pid).cmdline()
+    except (OSError, ValueError, IndexError, psutil.Error):
         return None
-    return pid
+    return pid if is_ours else None
 
 
 def _initialise() -> None:
@@ -230,6 +230,7 @@ def start() -> None:
         _initialise()
     if port_is_taken("127.0.0.1", settings.postgres_port):
         raise ServerError(f"port {settings.postgres_port} is taken by another program; stop it or set TIDEMARK_POSTGRES_PORT to a free port")
+    _clear_after_crash()
     _write_configuration()
     log_file().touch()
     if _runs_as_root():
@@ -259,14 +260,54 @@ def stop(*, immediate: bool = False) -> None:
 
 
 def kill() -> None:
-    """SIGKILL to the server, as a crash would; for proofs."""
+    """SIGKILL to the server and to every process of it, as a crash of the machine would; for proofs."""
     pid = server_pid()
     if pid is None:
         return
-    os.kill(pid, signal.SIGKILL)
+    server = psutil.Process(pid)
+    server.suspend()  # or it would start new processes in place of the killed ones
+    _end([*server.children(recursive=True), server])
+
+
+def _clear_after_crash() -> None:
+    """Removes what keeps a server from starting after one was killed: processes that still hold its memory, and the file with its process id.
+
+    PostgreSQL takes the id for a running server where any other process has it by now. Should an orphan be overlooked here, the new server refuses
+    to start beside it all the same, by the shared memory that belongs to the data directory.
+    """
+    _end([process for process in psutil.process_iter() if _is_orphan(process)])
+    if not is_running():
+        (data_directory() / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    """Whether it works for this home's server (in its data directory, under a title like `postgres: checkpointer`) and that server is dead."""
+    try:
+        parent = process.parent()
+        return (
+            process.name() == "postgres"
+            and " ".join(process.cmdline()).startswith("postgres: ")
+            and Path(process.cwd()) == data_directory().resolve()
+            and (parent is None or parent.name() != "postgres" or parent.status() == psutil.STATUS_ZOMBIE)
+        )
+    except psutil.Error:
+        return False  # gone meanwhile, or somebody else's
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     deadline = time.monotonic() + 30
-    while is_running() and time.monotonic() < deadline:
+    while any(_lives(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def purge() -> None:
