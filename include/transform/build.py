@@ -106,11 +106,19 @@ def stored_rows_hold_still() -> Iterator[None]:
     """
     with connect(Role.TRANSFORMER, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock_shared(ops.raw_changes_key())")
-        yield
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
         try:
             connection.execute("select 1")
         except psycopg.OperationalError as error:
-            raise WarehouseUnavailable("the warehouse was restarted during the build; models that committed stay, run the build again for the others") from error
+            raise WarehouseUnavailable("the warehouse was restarted during the build; what had committed stays, run the build again for the rest") from (
+                failure or error
+            )
+        if failure is not None:
+            raise failure
 
 
 def readable(of: Build) -> Build:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ SUPERUSER_SECRET = "POSTGRES_PASSWORD"  # noqa: S105  the name of a secret, not 
 SYSTEM_USER = "tidemark"
 SYSTEM_ROOT = Path("/var/lib/tidemark")
 MINIMUM_FREE_BYTES = 2 * 1024**3
+ORPHANS_END_WITHIN_S = 10.0
 
 
 class ServerError(RuntimeError):
@@ -228,9 +230,9 @@ def start() -> None:
         return
     if not (data_directory() / "PG_VERSION").exists():
         _initialise()
-    if port_is_taken("127.0.0.1", settings.postgres_port):
+    crashed = _clear_after_crash()
+    if not _within(ORPHANS_END_WITHIN_S if crashed else 0, lambda: not port_is_taken("127.0.0.1", settings.postgres_port)):
         raise ServerError(f"port {settings.postgres_port} is taken by another program; stop it or set TIDEMARK_POSTGRES_PORT to a free port")
-    _clear_after_crash()
     _write_configuration()
     log_file().touch()
     if _runs_as_root():
@@ -269,15 +271,21 @@ def kill() -> None:
     _end([*server.children(recursive=True), server])
 
 
-def _clear_after_crash() -> None:
+def _clear_after_crash() -> bool:
     """Removes what keeps a server from starting after one was killed: processes that still hold its memory, and the file with its process id.
 
     PostgreSQL takes the id for a running server where any other process has it by now. Should an orphan be overlooked here, the new server refuses
     to start beside it all the same, by the shared memory that belongs to the data directory.
+
+    Returns:
+        Whether the last server was killed.
     """
+    id_of_killed = data_directory() / "postmaster.pid"
+    if is_running() or not id_of_killed.exists():
+        return False
     _end([process for process in psutil.process_iter() if _is_orphan(process)])
-    if not is_running():
-        (data_directory() / "postmaster.pid").unlink(missing_ok=True)
+    id_of_killed.unlink(missing_ok=True)
+    return True
 
 
 def _is_orphan(process: psutil.Process) -> bool:
@@ -298,9 +306,17 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    deadline = time.monotonic() + 30
-    while any(_lives(process) for process in processes) and time.monotonic() < deadline:
+    _within(30, lambda: not any(_lives(process) for process in processes))
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether the condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.02)
+    return True
 
 
 def _lives(process: psutil.Process) -> bool:

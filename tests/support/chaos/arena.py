@@ -353,7 +353,8 @@ class Arena:
         waiting = {str(role): watched.kill for role, watched in self._watched.items()}
         try:
             activity = self._ask(
-                "select application_name, pid, state, wait_event_type, wait_event, pg_blocking_pids(pid), left(query, 200) from pg_stat_activity where datname is not null"
+                "select application_name, pid, state, wait_event_type, wait_event, pg_blocking_pids(pid), left(query, 200) "
+                "from pg_stat_activity where datname is not null"
             )
         except Exception as error:
             activity = [(f"the server does not answer: {error}",)]

@@ -125,7 +125,9 @@ def _quarantine(stream: str, truth: Expected) -> list[str]:
 
 
 def _ledger(stream: str, truth: Expected) -> list[str]:
-    rows = _rows("select address, content_hash, state, attempts, error, landed, accepted, quarantined, duplicate + corrected from ops.file where stream = %s", stream)
+    rows = _rows(
+        "select address, content_hash, state, attempts, error, landed, accepted, quarantined, duplicate + corrected from ops.file where stream = %s", stream
+    )
     lines = []
     stored = {(address, bytes(sha)): state for address, sha, state, *_ in rows}
     wanted = {file: "landed" if is_readable else "quarantined" for file, is_readable in truth.files.items()}
@@ -138,7 +140,9 @@ def _ledger(stream: str, truth: Expected) -> list[str]:
     totals = [sum(row[column] for row in rows) for column in (5, 6, 7, 8)]
     events, quarantined = len(truth.events), truth.quarantined.total()
     if totals != [truth.landed, events, quarantined, truth.landed - events - quarantined]:
-        lines.append(f"landed, accepted, quarantined, duplicate and corrected rows in ops.file: {totals}; sent: {truth.landed}, {events}, {quarantined}, the rest")
+        lines.append(
+            f"landed, accepted, quarantined, duplicate and corrected rows in ops.file: {totals}; sent: {truth.landed}, {events}, {quarantined}, the rest"
+        )
     return lines
 
 
@@ -150,7 +154,8 @@ def _books() -> list[str]:
             having (b.files, b.landed, b.accepted, b.quarantined, b.duplicate, b.corrected)
                 is distinct from (count(f.file_id), sum(f.landed), sum(f.accepted), sum(f.quarantined), sum(f.duplicate), sum(f.corrected))""",
         "watermarks that are not the last batch": """
-            select s.stream from ops.stream_state as s where s.is_held or s.last_batch_id <> (select max(batch_id) from ops.batch as b where b.stream = s.stream)""",
+            select s.stream from ops.stream_state as s
+            where s.is_held or s.last_batch_id <> (select max(batch_id) from ops.batch as b where b.stream = s.stream)""",
         "quarantined rows without their batch": "select quarantine_id from ops.quarantine left join ops.batch using (batch_id) where batch.batch_id is null",
         "partitions that are not attached": """
             select oid::regclass::text from pg_class where relnamespace = 'raw'::regnamespace and relkind = 'r'
