@@ -9,6 +9,8 @@ from typing import Any
 
 from psycopg import sql
 
+from include.landing import check_partitions
+from include.landing.errors import RowsUnaccounted
 from include.warehouse import Role, connect
 from tests.support.chaos.storm import Columns, Delivery, Row, iso
 
@@ -82,7 +84,7 @@ def faults(deliveries: Sequence[Delivery]) -> list[str]:
     lines: list[str] = []
     for stream, truth in expected(deliveries).items():
         lines += [f"{stream}: {line}" for line in [*_events(stream, truth), *_quarantine(stream, truth), *_ledger(stream, truth)]]
-    return lines + _books()
+    return lines + _books() + _movements()
 
 
 def _rows(query: str | sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:
@@ -144,6 +146,14 @@ def _ledger(stream: str, truth: Expected) -> list[str]:
             f"landed, accepted, quarantined, duplicate and corrected rows in ops.file: {totals}; sent: {truth.landed}, {events}, {quarantined}, the rest"
         )
     return lines
+
+
+def _movements() -> list[str]:
+    try:
+        check_partitions(everything=True)
+    except RowsUnaccounted as error:
+        return [str(error)]
+    return []
 
 
 def _books() -> list[str]:
