@@ -152,7 +152,7 @@ class Arena:
             Victim.DBT: _Watched(Victim.DBT, victims.builder, plan[Victim.DBT]),
         }
         self._monitor: psycopg.Connection | None = None
-        self._began = 0.0
+        self._began = self._progress = 0.0
         self.record = Record()
 
     def run(self) -> None:
@@ -162,7 +162,7 @@ class Arena:
             ChaosFailed: If a process meets an error that no kill explains, or nothing goes on.
         """
         try:
-            self._began = time.monotonic()
+            self._began = self._progress = time.monotonic()
             self._feed(self._quota())
             for watched in self._watched.values():
                 watched.start()
@@ -178,6 +178,8 @@ class Arena:
     # --- messages ------------------------------------------------------------------------------------------------------------------------------
 
     def _take_messages(self) -> None:
+        if time.monotonic() - self._progress > PATIENCE_S:
+            raise ChaosFailed(f"no kill and no file for {PATIENCE_S:.0f} s. {self._standing()}")
         living = {watched.channel: watched for watched in self._watched.values() if not watched.is_finished}
         ready = wait(list(living), timeout=PATIENCE_S)
         if not ready:
@@ -248,6 +250,7 @@ class Arena:
             fed += 1
         self._to_send[:0] = held
         self._sent += fed
+        self._progress = time.monotonic() if fed else self._progress
         self._watched[Victim.LOADER].answer()
 
     def _is_settled(self, delivery: Delivery) -> bool:
@@ -276,6 +279,7 @@ class Arena:
         else:
             watched.end()
         self._note(kill, pause_s, at_work)
+        self._progress = time.monotonic()
         watched.done()
         if kill.victim in POSTGRES:
             watched.arm()

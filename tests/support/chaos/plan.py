@@ -131,14 +131,22 @@ def make_plan(seed: int, count: Count, models: Sequence[Model]) -> dict[Victim, 
         loader.append(Kill(number, victim, Victim.LOADER, step.value, dice.randrange(1, 4), pause_ms))
     dbt = []
     # Tables can be killed at their creation only once, so that comes first, a table a task in the order of the tasks.
-    created = [dice.choice([model for model in models if model.task == task]) for task in sorted({model.task for model in models})]
+    incremental = [model for model in models if model.is_incremental]
+    created = [dice.choice([model for model in incremental if model.task == task]) for task in sorted({model.task for model in incremental})]
     for number, victim in enumerate(by_dbt):
         if number < min(len(created), len(by_dbt) // 3):
             model, part, pause_ms = created[number], Part.CREATE, None
         else:
             model = dice.choice(models)
-            parts = [part for part in Part if part is not Part.CREATE and (part is not Part.COLLECT or (model.is_incremental and victim is Victim.DBT))]
-            part = dice.choice(parts)
+            part = dice.choice(_parts(model, victim))
             pause_ms = None if dice.random() < 0.5 else round(dice.uniform(0, 20), 1)
         dbt.append(Kill(number, victim, Victim.DBT, f"{model.name}:{part}", 1, pause_ms))
     return {Victim.LOADER: loader, Victim.DBT: dbt}
+
+
+def _parts(model: Model, victim: Victim) -> list[Part]:
+    """Where a model that exists can be hit; PostgreSQL only where it has written, which the parts before the first temporary table have not."""
+    parts = [Part.COMPUTE, Part.WRITE, Part.LOG, Part.COMMIT]
+    if model.is_incremental and victim is Victim.DBT:
+        return [Part.COLLECT, *parts]
+    return parts if model.is_incremental or victim is Victim.DBT else parts[1:]

@@ -9,6 +9,7 @@ import random
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,9 +102,9 @@ def prove(proof: Proof, home: Path) -> Outcome:
         arena.run()
         chaos_s = time.monotonic() - began
         wrong += faults(deliveries) + differences(_built(), calm)
-    except ChaosFailed as error:
+    except Exception as error:  # whatever it is, it belongs to this seed
         chaos_s = time.monotonic() - began
-        wrong.append(str(error))
+        wrong.append(str(error) if isinstance(error, ChaosFailed) else traceback.format_exc())
     report = _report(proof, deliveries, arena.record, wrong) | {"chaos_s": round(chaos_s, 1), "duration_s": round(time.monotonic() - started, 1)}
     return Outcome(report, wrong)
 
