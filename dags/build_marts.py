@@ -8,8 +8,9 @@ Reads the ledger, never the events that started it. Announces the device health 
 **Schedule and lateness.** On any stream's asset, or when a backfill asked for spans to be recomputed; events that come while it runs make one more run,
 not one each. A late event touches its own old buckets only.
 
-**On failure.** Clear the failed task and those after it: it goes on with the horizon of its run, or finds that a later run has passed it. A failed run
-may also be left alone: the next one picks up everything, because state is in Postgres. A red data test means wrong numbers: see `ops.dbt_run_result`.
+**On failure.** Clear the failed task and those after it: it goes on with the horizon of its run, or with a newer one where stored rows changed since or a
+later run has passed it. A failed run may also be left alone: the next one picks up everything, because state is in Postgres. A red data test means wrong
+numbers: see `ops.dbt_run_result`.
 """
 
 from __future__ import annotations

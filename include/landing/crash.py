@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from enum import StrEnum
 
 CRASH_AT = "TIDEMARK_CRASH_AT"
@@ -31,7 +32,13 @@ class ReplayStep(StrEnum):
     AFTER_MARKING = "replay_after_marking"
 
 
+listener: Callable[[Step | ReplayStep], None] | None = None
+"""What a proof sets to be told of each step that this process reaches; None otherwise."""
+
+
 def crash_point(step: Step | ReplayStep) -> None:
     """Kills this process with SIGKILL if the environment asks for it at this step; otherwise does nothing."""
+    if listener is not None:
+        listener(step)
     if os.environ.get(CRASH_AT) == step.value:
         os.kill(os.getpid(), signal.SIGKILL)

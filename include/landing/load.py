@@ -26,6 +26,8 @@ BATCH_BYTES = 64 << 20
 BATCH_FILES = 2000
 ANALYZE_AFTER = 50_000
 PSEUDONYM_KEY = "TIDEMARK_PSEUDONYM_KEY"
+# Classes of SQLSTATE: connection lost, transaction rolled back (deadlock), no disk or memory or connections left, server stopped or crashed, I/O error.
+_SERVER_FAULTS = {"08", "40", "53", "57", "58"}
 
 log = logging.getLogger(__name__)
 
@@ -267,7 +269,7 @@ def land_apart(
     except (Held, LandingUnbalanced, MemoryError):
         raise
     except Exception as error:
-        if connection.broken or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
+        if connection.broken or (isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _SERVER_FAULTS):
             raise  # nothing a file is to blame for
         if len(arrivals) > 1:
             log.warning("%s: a batch of %d files failed, landing them one by one: %s", result.stream, len(arrivals), _line(error))

@@ -62,7 +62,7 @@ def stored_query(contract: Contract, bounds: tuple[datetime, datetime] | None) -
         version = _physical(sql.Identifier("r", contract.version_field), contract.by_name[contract.version_field].logical_type)
     return sql.SQL(
         "select k.event_id, r._content_hash, {version}, {arrived}, f.content_hash, r._row_number, {known}, {published}, r._file_id, r.event_at, r._batch_id "
-        "from {keys} join {table} r on {match} join ops.file f on f.file_id = r._file_id"
+        "from {keys} cross join lateral (select * from {table} r where {match} offset 0) r join ops.file f on f.file_id = r._file_id"
     ).format(
         version=version,
         arrived=_physical(sql.SQL("r._arrived_at"), LogicalType.TIMESTAMP),

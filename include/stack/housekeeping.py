@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from include.contracts import load_contract, streams
 from include.settings import get_settings
 from include.stack.airflow_env import airflow_home, process_environment
 from include.stack.errors import StackError
+from include.transform.invocation import dbt_home
 from include.warehouse import Role, connect
 
 VACUUMED_AS = {
@@ -53,7 +55,11 @@ def clean_airflow_metadata(at: datetime, *, keep: timedelta) -> None:
 
 
 def remove_logs(at: datetime, *, keep: timedelta) -> int:
-    """Removes log files that were last written before `at - keep`, then empty folders. Returns how many files."""
+    """Removes log files that were last written before `at - keep`, then empty folders, and what dbt calls that failed or were killed then have left.
+
+    Returns:
+        Number of files and of folders of dbt calls.
+    """
     oldest, removed = (at - keep).timestamp(), 0
     for folder, _, files in os.walk(airflow_home() / "logs", topdown=False):
         for name in files:
@@ -63,6 +69,10 @@ def remove_logs(at: datetime, *, keep: timedelta) -> int:
                 removed += 1
         if Path(folder) != airflow_home() / "logs" and not any(Path(folder).iterdir()):
             Path(folder).rmdir()
+    for call in (dbt_home() / "runs").glob("*"):
+        if max(path.lstat().st_mtime for path in (call, *call.rglob("*"))) < oldest:
+            shutil.rmtree(call)
+            removed += 1
     return removed
 
 

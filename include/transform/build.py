@@ -11,7 +11,9 @@ from datetime import datetime
 import psycopg
 
 from include.transform.invocation import NodeResult, invoke
-from include.warehouse import Role, connect
+from include.warehouse import Role, WarehouseUnavailable, connect
+
+ALL_TABLES = ("tag:micro_batch", "tag:hourly", "tag:priorities")
 
 
 class TransformFailed(RuntimeError):
@@ -97,14 +99,51 @@ def request_touch(event_from: datetime, event_to: datetime, reason: str) -> int:
 
 @contextmanager
 def stored_rows_hold_still() -> Iterator[None]:
-    """Keeps loads that change or remove stored rows waiting; plain inserts go on."""
+    """Keeps loads that change or remove stored rows waiting; plain inserts go on.
+
+    Raises:
+        WarehouseUnavailable: If the warehouse went away meanwhile, and the lock with it: what ran without it may have seen rows change.
+    """
     with connect(Role.TRANSFORMER, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock_shared(ops.raw_changes_key())")
-        yield
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        try:
+            connection.execute("select 1")
+        except psycopg.OperationalError as error:
+            raise WarehouseUnavailable("the warehouse was restarted during the build; what had committed stays, run the build again for the rest") from (
+                failure or error
+            )
+        if failure is not None:
+            raise failure
+
+
+def readable(of: Build) -> Build:
+    """The build itself, or a new one where its horizon cannot be read any more.
+
+    Rows that were changed or removed since a horizon was fixed are no longer there as of it: between two tasks of a run, or before a failed one is tried
+    again, loads that change stored rows do go on. And a model that a later build has brought further must not go back.
+    """
+    with connect(Role.TRANSFORMER) as connection:
+        row = connection.execute(
+            """
+            select exists (
+                select from ops.stream_state as s, lateral (select coalesce((%(horizon)s::jsonb ->> s.stream)::bigint, 0) as upto) as h
+                where exists (select from ops.row_change as c where c.stream = s.stream and c.batch_id > h.upto)
+                    or exists (select from ops.model_state as m where m.input = 'stg_' || s.stream and m.position > h.upto)
+            )
+            """,
+            {"horizon": json.dumps(of.horizon)},
+        ).fetchone()
+    assert row is not None
+    return fix_horizon() if row[0] else of
 
 
 def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bool = True, rebuild: bool = False, full_tests: bool = False) -> BuildResult:
-    """Builds the selected models up to the horizon of a build, with their data tests.
+    """Builds the selected models up to the horizon of a build, with their data tests; up to now where that horizon cannot be read any more.
 
     Args:
         selector: dbt's selection syntax, for example `tag:maintenance,tag:micro_batch`.
@@ -116,18 +155,20 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
 
     Raises:
         TransformFailed: If a model or a test of severity error failed.
+        WarehouseUnavailable: If the warehouse went away meanwhile.
     """
     command = ["build" if run_tests else "run", "--select", *selector.split()]
     if run_tests:
         command += ["--exclude-resource-type", "unit_test", "--indirect-selection", "cautious"]
     if exclude:
         command += ["--exclude", *exclude.split()]
-    variables = of.as_vars()
-    if rebuild:
-        variables["rebuild"] = True
-    if full_tests:
-        variables["full_tests"] = True
     with stored_rows_hold_still():
+        of = readable(of)
+        variables = of.as_vars()
+        if rebuild:
+            variables["rebuild"] = True
+        if full_tests:
+            variables["full_tests"] = True
         nodes = invoke([*command, "--vars", json.dumps(variables)], purpose=of.build_id)
     record_results(of.build_id, nodes)
     raise_for_failures(nodes, of)
@@ -135,13 +176,21 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
 
 
 def check_everything(of: Build) -> BuildResult:
-    """Runs every data test over whole tables, as every night: what the micro-batch path looks at in touched buckets only, and what it leaves out.
+    """Brings every table to one horizon and runs every data test over whole tables, as every night.
+
+    That is what the micro-batch path looks at in touched buckets only, and what it leaves out. Both happen while stored rows hold still: a row that changed
+    in between would be missed in the tables or in what they are compared with.
 
     Raises:
-        TransformFailed: If a test of severity error failed.
+        TransformFailed: If a model or a test of severity error failed.
+        WarehouseUnavailable: If the warehouse went away meanwhile.
     """
     with stored_rows_hold_still():
-        nodes = invoke(["test", "--exclude-resource-type", "unit_test", "--vars", json.dumps({**of.as_vars(), "full_tests": True})], purpose=of.build_id)
+        of = readable(of)
+        variables = json.dumps({**of.as_vars(), "full_tests": True})
+        nodes = invoke(["run", "--select", *ALL_TABLES, "--vars", variables], purpose=of.build_id)
+        if not _failed(nodes):
+            nodes += invoke(["test", "--exclude-resource-type", "unit_test", "--vars", variables], purpose=of.build_id)
     record_results(of.build_id, nodes)
     raise_for_failures(nodes, of)
     return BuildResult(nodes)
@@ -149,11 +198,15 @@ def check_everything(of: Build) -> BuildResult:
 
 def raise_for_failures(nodes: tuple[NodeResult, ...], of: Build | None = None) -> None:
     """Raises TransformFailed when a node failed, with its table and the streams and batches it was built up to; what was skipped behind it is counted."""
-    failed = [node for node in nodes if node.status in {"error", "fail", "runtime error"}]
+    failed = _failed(nodes)
     if failed:
         lines = [f"{node.unique_id}: {node.message or node.status}{_place(node, of) if of else ''}" for node in failed]
         skipped = sum(1 for node in nodes if node.status == "skipped")
         raise TransformFailed(f"{len(failed)} dbt nodes failed, {skipped} were skipped behind them:\n" + "\n".join(lines))
+
+
+def _failed(nodes: tuple[NodeResult, ...]) -> list[NodeResult]:
+    return [node for node in nodes if node.status in {"error", "fail", "runtime error"}]
 
 
 def _place(node: NodeResult, of: Build) -> str:

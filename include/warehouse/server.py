@@ -6,18 +6,21 @@ PostgreSQL refuses to run as root. As root its data, and a copy of its programs 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from include.settings import ensure_secrets, get_settings, secret
 
@@ -25,6 +28,7 @@ SUPERUSER_SECRET = "POSTGRES_PASSWORD"  # noqa: S105  the name of a secret, not 
 SYSTEM_USER = "tidemark"
 SYSTEM_ROOT = Path("/var/lib/tidemark")
 MINIMUM_FREE_BYTES = 2 * 1024**3
+ORPHANS_END_WITHIN_S = 10.0
 
 
 class ServerError(RuntimeError):
@@ -150,13 +154,11 @@ def server_pid() -> int | None:
     pid_file = data_directory() / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().splitlines()[0])
-        command = Path(f"/proc/{pid}/cmdline")
-        if command.exists() and b"postgres" not in command.read_bytes():
-            return None  # the id of a crashed server, taken over by another program
-        os.kill(pid, 0)
-    except (OSError, ValueError, IndexError):
+        # After a crash the id may belong to another program, to a server of other data or to a corpse that nobody has buried.
+        is_ours = str(data_directory()) in psutil.Process(pid).cmdline()
+    except (OSError, ValueError, IndexError, psutil.Error):
         return None
-    return pid
+    return pid if is_ours else None
 
 
 def _initialise() -> None:
@@ -228,7 +230,8 @@ def start() -> None:
         return
     if not (data_directory() / "PG_VERSION").exists():
         _initialise()
-    if port_is_taken("127.0.0.1", settings.postgres_port):
+    crashed = _clear_after_crash()
+    if not _within(ORPHANS_END_WITHIN_S if crashed else 0, lambda: not port_is_taken("127.0.0.1", settings.postgres_port)):
         raise ServerError(f"port {settings.postgres_port} is taken by another program; stop it or set TIDEMARK_POSTGRES_PORT to a free port")
     _write_configuration()
     log_file().touch()
@@ -259,14 +262,68 @@ def stop(*, immediate: bool = False) -> None:
 
 
 def kill() -> None:
-    """SIGKILL to the server, as a crash would; for proofs."""
+    """SIGKILL to the server and to every process of it, as a crash of the machine would; for proofs."""
     pid = server_pid()
     if pid is None:
         return
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while is_running() and time.monotonic() < deadline:
+    server = psutil.Process(pid)
+    server.suspend()  # or it would start new processes in place of the killed ones
+    _end([*server.children(recursive=True), server])
+
+
+def _clear_after_crash() -> bool:
+    """Removes what keeps a server from starting after one was killed: processes that still hold its memory, and the file with its process id.
+
+    PostgreSQL takes the id for a running server where any other process has it by now. Should an orphan be overlooked here, the new server refuses
+    to start beside it all the same, by the shared memory that belongs to the data directory.
+
+    Returns:
+        Whether the last server was killed.
+    """
+    id_of_killed = data_directory() / "postmaster.pid"
+    if is_running() or not id_of_killed.exists():
+        return False
+    _end([process for process in psutil.process_iter() if _is_orphan(process)])
+    id_of_killed.unlink(missing_ok=True)
+    return True
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    """Whether it works for this home's server (in its data directory, under a title like `postgres: checkpointer`) and that server is dead."""
+    try:
+        parent = process.parent()
+        return (
+            process.name() == "postgres"
+            and " ".join(process.cmdline()).startswith("postgres: ")
+            and Path(process.cwd()) == data_directory().resolve()
+            and (parent is None or parent.name() != "postgres" or parent.status() == psutil.STATUS_ZOMBIE)
+        )
+    except psutil.Error:
+        return False  # gone meanwhile, or somebody else's
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _within(30, lambda: not any(_lives(process) for process in processes))
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether the condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.02)
+    return True
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def purge() -> None:

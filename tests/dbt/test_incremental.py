@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from psycopg import sql
 
-from include.transform import TransformFailed, build, fix_horizon, request_touch
+from include.transform import TransformFailed, build, check_everything, fix_horizon, request_touch
 from include.warehouse import Role, connect
 from include.warehouse.bootstrap import connect_as_superuser
 from tests.conftest import Warehouse
@@ -206,6 +206,36 @@ def test_a_failing_model_leaves_its_state_and_its_table_as_they_were(deployed: W
     deployed.execute("alter table maintenance.fct_device_reading_hourly drop constraint never")
     build_marts()
     assert deployed.value("select count(*) from maintenance.fct_device_reading_hourly where device_id = 'm2'") == 1
+
+
+def test_a_cleared_task_passes_its_tests_after_a_correction_that_came_meanwhile(deployed: Warehouse) -> None:
+    land(File("maintenance_log", at(1), (maintenance("w1", "m1", at(0, 1)), maintenance("w2", "m1", at(0, 2)))))
+    of = fix_horizon()
+    build("tag:core,tag:micro_batch", of, run_tests=False)
+    build("fct_device_reading_hourly fct_device_reading_daily fct_maintenance_event", of, run_tests=False)  # the task died behind these
+    land(File("maintenance_log", at(2), (maintenance("w1", "m1", at(0, 3), updated_at=at(1)),)))
+    build("tag:maintenance,tag:micro_batch", of)
+    assert deployed.value("select count(*) from maintenance.fct_maintenance_event") == 2
+
+
+def test_a_run_that_was_overtaken_takes_no_model_back(deployed: Warehouse) -> None:
+    state = "select model, input, position from ops.model_state order by 1, 2"
+    land(File("maintenance_log", at(1), (maintenance("w1", "m1", at(0, 1)),)))
+    overtaken = fix_horizon()
+    land(File("maintenance_log", at(2), (maintenance("w2", "m1", at(0, 3)),)))
+    build_marts()
+    before = deployed.rows(state), snapshot()
+    build(EVERYTHING, overtaken, run_tests=False)
+    assert deployed.rows(state) == before[0]
+    assert differences(snapshot(), before[1]) == []
+
+
+def test_the_nightly_check_passes_after_a_correction_since_the_last_build(deployed: Warehouse) -> None:
+    land(File("maintenance_log", at(1), (maintenance("w1", "m1", at(0, 1)),)))
+    of = fix_horizon()
+    build(EVERYTHING, of, run_tests=False)
+    land(File("maintenance_log", at(2), (maintenance("w1", "m1", at(0, 3), updated_at=at(1)),)))
+    assert check_everything(of).tests > 0
 
 
 def test_a_load_that_changes_stored_rows_waits_for_a_running_build(deployed: Warehouse) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from include.cli import app, main
 from include.stack.housekeeping import VACUUMED_AS, make_partitions, prune_ops_history, remove_logs, vacuum
 from include.transform import check_everything, fix_horizon
-from tests.conftest import Warehouse
+from tests.conftest import Cluster, Warehouse
 from tests.support.payloads import at, order, put, telemetry
 
 RUNNER = CliRunner()
@@ -175,6 +177,18 @@ def test_house_keeping_prepares_prunes_and_keeps_the_books(built: Warehouse) -> 
     assert before == built.rows(
         "select count(*) from ops.file union all select count(*) from ops.quarantine union all select count(*) from raw.device_telemetry"
     )
+
+
+def test_house_keeping_removes_what_killed_dbt_calls_have_left(cluster: Cluster) -> None:
+    runs = cluster.home / "dbt" / "runs"
+    for name in ("killed", "running"):
+        (runs / name / "logs").mkdir(parents=True)
+    for folder in (runs / "killed" / "logs", runs / "killed"):
+        os.utime(folder, (0, 0))
+    assert remove_logs(datetime.now(UTC), keep=timedelta(days=1)) == 1
+    assert not (runs / "killed").exists()
+    assert (runs / "running").exists()
+    shutil.rmtree(runs / "running")
 
 
 def test_pruning_never_takes_what_a_model_has_not_read(built: Warehouse) -> None:

@@ -298,3 +298,40 @@ def test_stored_copies_are_found_by_index_in_the_partitions_of_the_batch_only(wa
     assert "Index Scan using device_telemetry_y2026m03" in plan
     assert "y2026m02" not in plan
     assert "Seq Scan" not in plan
+
+
+def test_stored_copies_are_found_one_by_one_before_the_table_was_ever_analyzed(warehouse):
+    for month in range(24):
+        put(
+            "device_telemetry",
+            [{**telemetry(f"m{n}", at(-30.5 * month, 1)), "measurements": {"temperature": 60.0}} for n in range(40)],
+            arrived_at=at(0, 2, month),
+        )
+    assert land().accepted == 24 * 40
+    moments = pl.Series([at(0, 0, minute).replace(tzinfo=None) for minute in range(1000)], dtype=pl.Datetime("us"))
+    ids = pl.Series([minute.to_bytes(16) for minute in range(1000)], dtype=pl.Binary)
+    with connect(Role.LOADER) as connection:
+        landing_store.prefer_index_probes(connection)
+        contract = load_contract("device_telemetry")
+        query = landing_store.stored_query(contract, (at(-800).replace(tzinfo=None), at(1).replace(tzinfo=None)))
+        parameters = landing_store.key_parameters(contract, ids, moments)
+        plan = [row[0].strip() for row in connection.execute(psycopg.sql.SQL("explain ") + query, parameters, prepare=False)]
+    assert "Function Scan on k" in plan[2], plan[:4]
+    probes = [line for line in plan if "Index Cond" in line and "event_at >=" in line]
+    assert len(probes) == warehouse.value("select count(*) from pg_inherits where inhparent = 'raw.device_telemetry'::regclass") > 20
+    assert all("event_id = k.event_id" in line and "event_at = k.event_at" in line for line in probes)
+
+
+def test_no_file_is_set_aside_for_a_full_disk(warehouse):
+    put("orders", [order("o1", "c1", at(0))], arrived_at=at(0, 1))
+    put("orders", [order("o2", "c1", at(0))], arrived_at=at(0, 2))
+    warehouse.execute(
+        "create function raw.no_room() returns trigger language plpgsql as $$ begin raise exception 'no room' using errcode = 'disk_full'; end $$"
+    )
+    warehouse.execute("create trigger no_room before insert on raw.orders for each row execute function raw.no_room()")
+    for _ in range(4):
+        with pytest.raises(psycopg.errors.DiskFull):
+            land("orders")
+    assert warehouse.value("select count(*) from ops.file") == 0
+    warehouse.execute("drop trigger no_room on raw.orders")
+    assert land("orders").accepted == 2
