@@ -129,18 +129,19 @@ def make_plan(seed: int, count: Count, models: Sequence[Model]) -> dict[Victim, 
         step = dice.choice(steps)
         pause_ms = None if not is_in_transaction or dice.random() < 0.5 else round(dice.uniform(0, 20), 1)
         loader.append(Kill(number, victim, Victim.LOADER, step.value, dice.randrange(1, 4), pause_ms))
-    dbt = []
     # Tables can be killed at their creation only once, so that comes first, a table a task in the order of the tasks.
     incremental = [model for model in models if model.is_incremental]
     created = [dice.choice([model for model in incremental if model.task == task]) for task in sorted({model.task for model in incremental})]
-    for number, victim in enumerate(by_dbt):
-        if number < min(len(created), len(by_dbt) // 3):
-            model, part, pause_ms = created[number], Part.CREATE, None
-        else:
-            model = dice.choice(models)
-            part = dice.choice(_parts(model, victim))
-            pause_ms = None if dice.random() < 0.5 else round(dice.uniform(0, 20), 1)
-        dbt.append(Kill(number, victim, Victim.DBT, f"{model.name}:{part}", 1, pause_ms))
+    created = created[: len(by_dbt) // 3]
+    hits: list[tuple[Victim, Model, Part, float | None]] = [(victim, model, Part.CREATE, None) for victim, model in zip(by_dbt, created, strict=False)]
+    others = []
+    for victim in by_dbt[len(created) :]:
+        model = dice.choice(models)
+        others.append((victim, model, dice.choice(_parts(model, victim)), None if dice.random() < 0.5 else round(dice.uniform(0, 20), 1)))
+    tasks = len({model.task for model in models})
+    for start in range(0, len(others), tasks):  # in the order in which a run comes past them, so that not every kill waits for a run of its own
+        hits += sorted(others[start : start + tasks], key=lambda hit: hit[1].task)
+    dbt = [Kill(number, victim, Victim.DBT, f"{model.name}:{part}", 1, pause_ms) for number, (victim, model, part, pause_ms) in enumerate(hits)]
     return {Victim.LOADER: loader, Victim.DBT: dbt}
 
 
