@@ -94,7 +94,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Count:
-    """How many kills of each victim; half of those of PostgreSQL are timed by the loader, the others by dbt."""
+    """How many kills of each victim; two thirds of those of PostgreSQL are timed by the loader, the others by dbt, whose rounds take longer."""
 
     loader: int
     around: int
@@ -109,7 +109,7 @@ class Count:
         return self.loader + self.around + self.dbt + self.postgres + self.postmaster + self.backend
 
 
-SHORT = Count(loader=7, around=0, dbt=6, postgres=5, postmaster=1, backend=1)
+SHORT = Count(loader=8, around=0, dbt=5, postgres=5, postmaster=1, backend=1)
 LONG = Count(loader=60, around=9, dbt=60, postgres=60, postmaster=6, backend=10)
 
 
@@ -118,9 +118,9 @@ def make_plan(seed: int, count: Count, models: Sequence[Model]) -> dict[Victim, 
     dice = random.Random(f"kills {seed}")
     of_postgres = [Victim.POSTGRES] * count.postgres + [Victim.POSTMASTER] * count.postmaster + [Victim.BACKEND] * count.backend
     dice.shuffle(of_postgres)
-    half = (len(of_postgres) + 1) // 2
-    by_loader = [*[(Victim.LOADER, True)] * count.loader, *[(Victim.LOADER, False)] * count.around, *[(victim, True) for victim in of_postgres[:half]]]
-    by_dbt = [*[Victim.DBT] * count.dbt, *of_postgres[half:]]
+    most = 2 * (len(of_postgres) + 1) // 3
+    by_loader = [*[(Victim.LOADER, True)] * count.loader, *[(Victim.LOADER, False)] * count.around, *[(victim, True) for victim in of_postgres[:most]]]
+    by_dbt = [*[Victim.DBT] * count.dbt, *of_postgres[most:]]
     dice.shuffle(by_loader)
     dice.shuffle(by_dbt)
     loader = []
