@@ -54,7 +54,7 @@ def test_the_report_follows_rows_through_replay_and_discard(deployed: Warehouse,
     ]
     assert_platform_tests_pass()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.landing.readers.plain_bytes", lambda source: source.stream)
+        patch.setattr("include.landing.source._plain", lambda source: source.stream)
         replay("device_telemetry", Filter(), by="tester")
     discard(Filter(code="malformed_json", before=None, address="*dt=2026-03-01*"), by="tester", reason="test pulse")
     assert deployed.rows(REPORT, Role.ANALYST) == [

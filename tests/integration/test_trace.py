@@ -28,7 +28,11 @@ def test_one_row_of_each_mart_leads_to_its_bytes(built: Warehouse) -> None:
     seen = 0
     for table, (columns, config) in marts().items():
         unique = [index["columns"] for index in config.get("indexes") or [] if index.get("unique")]
-        grain = unique[0] if unique else [name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "mart_name", "date_day"}]
+        grain = (
+            unique[0]
+            if unique
+            else [name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "error_code", "mart_name", "date_day"}]
+        )
         with connect(Role.OWNER) as connection:
             listed = ", ".join(f"{name}::text" for name in grain)
             row = connection.execute(f"select {listed} from {table} order by {', '.join(grain)} limit 1").fetchone()  # type: ignore[call-overload]
