@@ -235,7 +235,8 @@ class Attempt:
             frame = stamp.on(frame).sort(EVENT_AT, maintain_order=True)
         data = store.encoded(contract, frame) if frame.height else b""
         kept = chunk if contract.on_conflict is OnConflict.QUARANTINE else None
-        return Prepared(frame, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)), kept)
+        repeated = frame[EVENT_ID].is_duplicated() if frame.height else pl.Series([], dtype=pl.Boolean)
+        return Prepared(frame, repeated, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)), kept)
 
     def _known_at(self, frame: pl.DataFrame, chunk: Chunk, stamp: Stamp) -> pl.Series:  # noqa: ARG002  a replay looks at it
         if chunk.known_after is not None:
@@ -257,7 +258,7 @@ class Attempt:
             self._note_span(frame)
             stored = store.stored_copies(self._connection, self._contract, frame)
             crash_point(Step.AFTER_LOOKUP)
-            settled = self._settle(frame, stored, batch_id)
+            settled = self._settle(prepared, stored, batch_id)
             changed = {*settled.replaced, *(event_id for event_id, (copy, _) in settled.restated.items() if copy.known_us != stored[event_id][0].known_us)}
             if any(stored[event_id][2] != batch_id for event_id in changed) and not self._holds_raw_changes:
                 self._connection.execute("select ops.lock_raw_changes()")
@@ -283,9 +284,9 @@ class Attempt:
         ]
         self._quarantined += store.write_quarantine(self._connection, self._contract.stream, batch_id, rejected, [])
 
-    def _settle(self, frame: pl.DataFrame, stored: dict[bytes, tuple[Copy, datetime, int]], batch_id: int) -> Settled:
+    def _settle(self, prepared: Prepared, stored: dict[bytes, tuple[Copy, datetime, int]], batch_id: int) -> Settled:
         """Counts every row, records corrections, and picks the rows to write."""
-        contested = frame[EVENT_ID].is_duplicated()
+        frame, contested = prepared.frame, prepared.repeated
         if stored:
             contested = contested | frame[EVENT_ID].is_in(list(stored))
         places = frame.select(FILE_POSITION, ROW_NUMBER)
@@ -437,9 +438,8 @@ class Attempt:
 
     def _note_movements(self, settled: Settled, stored: dict[bytes, tuple[Copy, datetime, int]], changed: Set[bytes], batch_id: int) -> None:
         """Counts what came and what left, by partition. A row that replaces a stored one, or was dated anew, leaves the batch that had written it."""
-        rows = settled.rows
-        is_new = ~rows[EVENT_ID].is_in(list(settled.replaced)) if settled.replaced else pl.Series([True]).new_from_index(0, rows.height)
-        for partition, count in rows_by_partition(self._connection, self._contract, rows.filter(is_new)).items():
+        new = settled.rows.filter(~pl.col(EVENT_ID).is_in(list(settled.replaced))) if settled.replaced else settled.rows
+        for partition, count in rows_by_partition(self._connection, self._contract, new).items():
             self._movements[Movement(partition, batch_id, Reason(self._kind))] += count
         for origin in {stored[event_id][2] for event_id in changed}:
             taken = identities({event_id: stored[event_id][1] for event_id in changed if stored[event_id][2] == origin})

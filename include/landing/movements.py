@@ -78,8 +78,8 @@ def rows_by_partition(connection: psycopg.Connection, contract: Contract, frame:
     if not frame.height:
         return {}
     if contract.partition == "month":
-        months = frame.group_by(pl.col(EVENT_AT).dt.strftime("y%Ym%m").alias("month")).len()
-        return {f"{contract.stream}_{month}": count for month, count in months.iter_rows()}
+        months = frame.group_by(pl.col(EVENT_AT).dt.truncate("1mo").alias("month")).len()
+        return {f"{contract.stream}_{month:y%Ym%m}": count for month, count in months.iter_rows()}
     query = sql.SQL(
         "select r.remainder, count(*) from unnest(%s) as k (event_id) cross join generate_series(0, {last}) as r (remainder) "
         "where satisfies_hash_partition({table}::regclass, {modulus}, r.remainder, k.event_id) group by r.remainder"

@@ -41,12 +41,19 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A chunk ready for the warehouse: rows with all raw columns, the same `encoded`, rejected rows, and how many rows were read of each file.
+    """A chunk ready for the warehouse.
 
-    The chunk as it was read is kept where rows may still go to the quarantine, with their originals.
+    Attributes:
+        frame: Rows with all raw columns, in order of event time.
+        repeated: Shape (rows,), which rows share their event with another of the chunk.
+        data: The rows, `encoded`.
+        rejected: Rows for the quarantine.
+        read: Shape (files,), how many rows were read of each file.
+        chunk: The chunk as it was read, where rows may still go to the quarantine with their originals.
     """
 
     frame: pl.DataFrame
+    repeated: pl.Series
     data: bytes
     rejected: list[RejectedRow]
     read: NDArray[np.int64]

@@ -9,6 +9,7 @@ Parquet: columns named likewise, nested structs allowed; the original of a row i
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -30,6 +31,7 @@ from include.landing.payload import chunk_of_lines, encode_extra, unusual_lines
 from include.landing.rows import CHUNK_ROWS, TENANT, TENANT_PATH, Chunk, Code, Column, RowError, shown
 from include.landing.source import CHUNK_BYTES, FORMATS, Source, seekable
 
+_FIRST_PART = 4  # the first chunk is so many times smaller, so that the server begins soon
 _PARQUET_BUFFER = 1 << 20  # pages are read as they are needed, and not a column of a whole row group at once
 
 
@@ -41,6 +43,7 @@ class _JsonLines:
 
     def __init__(self, contract: Contract, rows: int) -> None:
         self._contract, self._rows = contract, rows
+        self._wanted = max(1, rows // _FIRST_PART)
         self._waiting: list[tuple[Lines, NDArray[np.int32], NDArray[np.int32]]] = []
         self._waiting_rows = self._waiting_bytes = 0
         self._unusual: list[tuple[bytes, int, int]] = []
@@ -51,7 +54,7 @@ class _JsonLines:
         self._waiting.append((lines, np.full(len(lines), position, dtype=np.int32), numbers))
         self._waiting_rows += len(lines)
         self._waiting_bytes += len(lines.text)
-        if self._waiting_rows >= self._rows or self._waiting_bytes >= CHUNK_BYTES:
+        if self._waiting_rows >= self._wanted or self._waiting_bytes >= CHUNK_BYTES:
             yield from self._flush()
         if len(self._unusual) >= self._rows or self._unusual_bytes >= CHUNK_BYTES:
             yield self._unusual_chunk()
@@ -68,8 +71,10 @@ class _JsonLines:
         lines = join_lines([lines for lines, _, _ in self._waiting])
         positions, numbers = (np.concatenate([part[place] for part in self._waiting]) for place in (1, 2))
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        for first in range(0, len(lines), self._rows):
-            span = slice(first, first + self._rows)
+        parts = max(1, round(len(lines) / self._rows))
+        self._wanted = self._rows
+        for start, end in itertools.pairwise(np.linspace(0, len(lines), parts + 1, dtype=int).tolist()):
+            span = slice(start, end)
             yield from self._chunks(lines[span], positions[span], numbers[span])
 
     def _chunks(self, lines: Lines, positions: NDArray[np.int32], numbers: NDArray[np.int32]) -> Iterator[Chunk]:
@@ -220,9 +225,10 @@ def parquet_batches(source: Source, rows: int = CHUNK_ROWS) -> Iterator[pa.Table
     """
     try:
         with seekable(source) as plain, pq.ParquetFile(plain, buffer_size=_PARQUET_BUFFER) as file:
-            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata, rows)):
-                if batch.num_rows:
-                    yield pa.Table.from_batches([batch])
+            for number, batch in enumerate(file.iter_batches(batch_size=_batch_rows(file.metadata, rows))):
+                part = rows if number else max(1, rows // _FIRST_PART)
+                for start in range(0, batch.num_rows, part):
+                    yield pa.Table.from_batches([batch.slice(start, part)])
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFile(source.position, f"not a readable Parquet file: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-CHUNK_ROWS = 20_000
+CHUNK_ROWS = 30_000
 TENANT = "tenant_id"
 TENANT_PATH = "tenantId"
 _SHOWN_CHARACTERS = 200

@@ -40,6 +40,7 @@ class Bench:
         data: What is loaded.
         warm_up: The same in small, loaded by each process before its clock starts.
         tenth: A tenth of the events, for loaders that would take too long.
+        stored: What a peer's table holds already where it is to find its place in a history.
         peers: Python of the environment of other loaders.
     """
 
@@ -48,6 +49,7 @@ class Bench:
     data: Dataset
     warm_up: Dataset
     tenth: Dataset
+    stored: Sequence[Dataset]
     peers: Path
 
     def land_into_empty(self, file_format: str, data: Dataset | None = None) -> float:
@@ -100,19 +102,21 @@ class Bench:
                 export(connection, form, self._rows(form))
                 export(connection, form, self._rows(form, is_few=True), limit=self.warm_up.events)
 
-    def dlt(self, strategy: str | None, form: str) -> float:
+    def dlt(self, strategy: str | None, form: str, stored: Sequence[Dataset] = ()) -> float:
         """Loads the Parquet file by dlt into a table of its own making; seconds from the file to the end of its run.
 
         Args:
             strategy: How it merges on the key; None to append.
             form: One of `DLT_FORMS`.
+            stored: What it appended to the table before, in runs that are not counted.
 
         Raises:
             BenchmarkError: If the table does not hold every event once.
         """
-        outcome = self._run_dlt(self.data, strategy, form, copies=1)
-        if outcome["rows"] != self.data.events:
-            raise BenchmarkError(f"dlt was to load {self.data.events} events, its table holds {outcome['rows']}")
+        outcome = self._run_dlt(self.data, strategy, form, copies=1, stored=stored)
+        expected = self.data.events + sum(each.events for each in stored)
+        if outcome["rows"] != expected:
+            raise BenchmarkError(f"dlt's table was to hold {expected} events, it holds {outcome['rows']}")
         return float(outcome["seconds"])
 
     def dlt_counts_once(self, strategy: str) -> bool:
@@ -144,7 +148,7 @@ class Bench:
             raise BenchmarkError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
-    def _run_dlt(self, data: Dataset, strategy: str | None, form: str, *, copies: int) -> dict[str, Any]:
+    def _run_dlt(self, data: Dataset, strategy: str | None, form: str, *, copies: int, stored: Sequence[Dataset] = ()) -> dict[str, Any]:
         file_format, pieces = form.split("/")
         piece_rows = max(1, data.events // 10) if pieces == "pieces" else data.events
         settings = {
@@ -158,6 +162,7 @@ class Bench:
         folder = self.folder / "dlt"
         shutil.rmtree(folder, ignore_errors=True)
         job = {"strategy": strategy, "file_format": file_format, "piece_rows": piece_rows, "copies": copies, "folder": str(folder)}
+        job["stored"] = [str(each.parquet) for each in stored]
         return self._run_peer("dlt_load", job | {"file": str(data.parquet), "warm_up": str(self.warm_up.parquet)}, settings)
 
     def _run_peer(self, script: str, job: dict[str, Any], settings: dict[str, str]) -> dict[str, Any]:

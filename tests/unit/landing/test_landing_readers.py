@@ -53,6 +53,16 @@ def test_many_small_files_make_one_chunk_and_a_large_one_makes_several():
     assert np.concatenate([part.row_number for part in parts]).tolist() == list(range(1, 11))
 
 
+def test_the_first_chunk_is_small_so_that_the_server_begins_soon():
+    lines = (Source(position, io.BytesIO(line()), "ndjson", None) for position in range(20))
+    assert [len(chunk) for chunk in read_chunks(lines, TELEMETRY, 8)] == [2, 8, 8, 2]
+    table = io.BytesIO()
+    pl.DataFrame({"deviceId": ["m1"] * 20}).write_parquet(table)
+    chunks = read(table.getvalue(), "parquet", rows=8)
+    assert [len(chunk) for chunk in chunks] == [2, 2, 2, 2, 8, 4]
+    assert np.concatenate([chunk.row_number for chunk in chunks]).tolist() == list(range(1, 21))
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
