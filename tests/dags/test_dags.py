@@ -29,6 +29,7 @@ DAG_IDS = {
     "publish_docs",
     "keep_house",
     "export_lake",
+    "keep_lake",
 }
 
 
