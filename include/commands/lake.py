@@ -39,7 +39,9 @@ def compact(streams: Streams = None, as_json: Json = False) -> None:
     if as_json:
         print_json([vars(each) for each in done])
         return
-    table("", ("stream", "days", "files", "bytes before", "after"), [(each.stream, each.days, each.files, each.bytes_before, each.bytes_after) for each in done])
+    table(
+        "", ("stream", "days", "files", "bytes before", "after"), [(each.stream, each.days, each.files, each.bytes_before, each.bytes_after) for each in done]
+    )
 
 
 @app.command()
@@ -73,7 +75,12 @@ def list_them(streams: Streams = None, first: From = None, last: To = None, as_j
     if as_json:
         print_json([vars(file) | {"content_hash": file.content_hash.hex(), "content_digest": file.content_digest.hex()} for file in found])
         return
-    table("", ("address", "rows", "bytes", "contract"), [(file.address, file.row_count, file.size_bytes, file.contract_version) for file in found], unbroken="address")
+    table(
+        "",
+        ("address", "rows", "bytes", "contract"),
+        [(file.address, file.row_count, file.size_bytes, file.contract_version) for file in found],
+        unbroken="address",
+    )
     console.print(f"[dim]{len(found)} files, {sum(file.row_count for file in found):,} rows, {sum(file.size_bytes for file in found):,} bytes[/dim]")
 
 
@@ -100,7 +107,11 @@ def verify(
     if as_json:
         print_json(report)
     else:
-        table("", ("stream", "days", "rows", "days compared with raw", "differ"), [(*list(each.values())[:4], ", ".join(map(str, each["differ"]))) for each in report])
+        table(
+            "",
+            ("stream", "days", "rows", "days compared with raw", "differ"),
+            [(*list(each.values())[:4], ", ".join(map(str, each["differ"]))) for each in report],
+        )
     if any(each["differ"] for each in report):
         raise StackError("raw and lake do not hold the same rows", "run `tidemark lake export`; a day that differs still is written anew by the retention run")
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,10 +69,8 @@ def sort_columns(contract: Contract) -> list[str]:
 def select_rows(contract: Contract, condition: sql.Composable) -> sql.Composed:
     """COPY statement for rows of a raw table in order of UTC day and then of a file; what it sends is what `copied` reads."""
     texts = {name for name, pg_type, _ in table_columns(contract) if pg_type == "text"}
-    columns = [
-        sql.SQL("encode({}, 'hex')").format(sql.Identifier(name)) if name in _HASHES else sql.Identifier(name) for name, _, _ in table_columns(contract)
-    ]
-    order = [sql.SQL("{} collate \"C\"" if name in texts else "{}").format(sql.Identifier(name)) for name in sort_columns(contract)]
+    columns = [sql.SQL("encode({}, 'hex')").format(sql.Identifier(name)) if name in _HASHES else sql.Identifier(name) for name, _, _ in table_columns(contract)]
+    order = [sql.SQL('{} collate "C"' if name in texts else "{}").format(sql.Identifier(name)) for name in sort_columns(contract)]
     return sql.SQL("copy (select {} from {} where {} order by date_trunc('day', event_at, 'UTC'), {}) to stdout (format csv)").format(
         sql.SQL(", ").join(columns), sql.Identifier("raw", contract.stream), condition, sql.SQL(", ").join(order)
     )
@@ -94,9 +93,7 @@ def copied(connection: psycopg.Connection, contract: Contract, statement: sql.Co
     }
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for block in _blocks(copy):
-            table = pa.csv.read_csv(
-                pa.BufferReader(block), read_options=pa.csv.ReadOptions(column_names=read.names, block_size=len(block) + 1), **options
-            )
+            table = pa.csv.read_csv(pa.BufferReader(block), read_options=pa.csv.ReadOptions(column_names=read.names, block_size=len(block) + 1), **options)
             columns = [_unhexed(table[name]) if name in _HASHES else table[name] for name in schema.names]
             yield pa.Table.from_arrays(columns, schema=schema)
 
@@ -127,7 +124,7 @@ def by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[date, pa.Table]]:
     for table in tables:
         days = table[EVENT_AT].cast(pa.int64()).to_numpy() // _DAY_US
         cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), table.num_rows]
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             if begin < end:
                 yield date(1970, 1, 1) + timedelta(days=int(days[begin])), table.slice(begin, end - begin)
 
