@@ -34,9 +34,11 @@ from include.landing.crash import crash_point
 from include.landing.identity import CONTENT_HASH, EVENT_ID, ID_BYTES
 from include.landing.rows import TENANT
 from include.landing.store import FILE_ID
+from include.landing.validate import ROW_NUMBER
 
 ROW_GROUP_ROWS = 128 << 10
 SOURCES = "tidemark.files"
+_ZSTD_LEVEL = 9
 _BLOCK_BYTES = 8 << 20
 _DAY_US = 86_400_000_000
 _HASHES = (EVENT_ID, CONTENT_HASH)
@@ -129,9 +131,20 @@ def by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[date, pa.Table]]:
                 yield date(1970, 1, 1) + timedelta(days=int(days[begin])), table.slice(begin, end - begin)
 
 
-def write_options(contract: Contract) -> dict[str, Any]:
-    """How files are encoded and compressed; measured by `make bench-lake`, docs/benchmarks.md has the figures."""
-    return {"compression": "zstd"}
+def write_options(schema: pa.Schema) -> dict[str, Any]:
+    """How files are encoded and compressed, by measuring every column of telemetry (docs/benchmarks.md).
+
+    Values of sensors have few digits, so a dictionary of a row group's values beats splitting doubles into bytes. Times and row numbers hardly repeat: the
+    bytes of each position stand together instead. Hashes cannot be made smaller; zstd would only lose time on them.
+    """
+    split = (EVENT_AT, ROW_NUMBER)
+    packed = [name for name in schema.names if name not in _HASHES]
+    return {
+        "compression": dict.fromkeys(packed, "ZSTD") | dict.fromkeys(_HASHES, "NONE"),
+        "compression_level": dict.fromkeys(packed, _ZSTD_LEVEL),
+        "use_dictionary": [name for name in packed if name not in split],
+        "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT") | dict.fromkeys(_HASHES, "PLAIN"),
+    }
 
 
 def write(path: Path, contract: Contract, tables: Iterable[pa.Table], describe: Callable[[Collection[int]], Sequence[SourceFile]]) -> None:
@@ -144,7 +157,8 @@ def write(path: Path, contract: Contract, tables: Iterable[pa.Table], describe: 
         describe: Gives the ledger lines of files that rows came in.
     """
     file_ids: set[int] = set()
-    with pq.ParquetWriter(path, schema_of(contract), **write_options(contract)) as writer:
+    schema = schema_of(contract)
+    with pq.ParquetWriter(path, schema, **write_options(schema)) as writer:
         for group in _row_groups(tables):
             writer.write_table(group)
             file_ids.update(pc.unique(group[FILE_ID]).to_pylist())

@@ -17,7 +17,7 @@ from include.contracts.model import Contract
 from include.lake import digest, files, parquet, store
 from include.lake.digest import COLUMNS, Digest, of_rows
 from include.lake.errors import LakeDamaged, LakeError
-from include.lake.files import LakeFile, NewFile
+from include.lake.files import LakeFile, NewFile, SourceFile
 from include.lake.steps import LakeStep
 from include.lake.store import Manifest
 from include.lake.verify import check_rows
@@ -215,7 +215,7 @@ def _highest(lake: ObjectStore) -> tuple[int, int]:
 
 
 def _enter_sources(connection: psycopg.Connection, lake: ObjectStore, manifest: Manifest) -> None:
-    sources = {}
+    sources: dict[int, SourceFile] = {}
     for file in manifest.files:
         try:
             with lake.open(file.address) as stored:
