@@ -272,6 +272,9 @@ def test_damage_is_named_and_never_compacted(store, warehouse):
         compact_stream(STREAM)
     assert warehouse.value("select count(*) from ops.file where kind = 'lake' and state = 'live'") == 4
     assert two.row_count == 1
+    # Where raw has the day, it is written anew from there.
+    export_days(STREAM, [one.event_date, three.event_date])
+    assert_lake_is_raw(STREAM)
 
 
 def test_a_lake_of_another_warehouse_is_neither_swept_nor_written_over(store, warehouse):
