@@ -300,6 +300,7 @@ def test_one_at_a_time_writes_the_lake_of_a_stream(warehouse, monkeypatch):
         with connect(Role.LOADER) as third, pytest.raises(LakeBusy, match=STREAM):
             lock_lake(third, STREAM)
         assert export_stream("orders").upto == 0
+        assert bytes_of("orders") == {}
     assert export_stream(STREAM).upto == 0
 
 

@@ -45,6 +45,7 @@ def test_a_month_comes_back_with_its_envelope_and_its_movements(in_store):
     rows = stored_rows(STREAM)
     drop_month(STREAM, MARCH)
     compact_stream(STREAM)
+    in_store.execute(f"select ops.make_month_aside('{STREAM}', '2026-03-01')", Role.LOADER)  # of somebody who forgot to attach it
     with connect(Role.LOADER) as connection:
         restored = restore_month(connection, STREAM, date(2026, 3, 31))
     assert restored.partitions == {f"{STREAM}_y2026m03": 12}
