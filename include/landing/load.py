@@ -16,7 +16,7 @@ from include.contracts.model import Contract
 from include.landing import ledger, store
 from include.landing.batch import Held, Keys, land_batch
 from include.landing.crash import Step, crash_point
-from include.landing.errors import LandingBusy, LandingUnbalanced
+from include.landing.errors import LandingBusy, LandingUnbalanced, ZoneError
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings, secret
@@ -294,14 +294,16 @@ def land_apart(
         return result.plus(land(arrivals))
     except psycopg.errors.LockNotAvailable as error:
         raise LandingBusy(
-            f"{result.stream}: a lock was not free within 30 s (another load of the stream, or a running build whose rows this load must change). "
-            "Nothing of the batch was kept; run it again."
+            f"{result.stream}: a lock was not free within 30 s (another load of the stream; or, because this load must change stored rows, "
+            "a running build or another such load). Nothing of the batch was kept; run it again."
         ) from error
     except (Held, LandingUnbalanced, MemoryError):
         raise
     except Exception as error:
         if connection.broken or (isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _SERVER_FAULTS):
             raise  # nothing a file is to blame for
+        if isinstance(error, ZoneError) and error.is_outage:
+            raise
         if len(arrivals) > 1:
             log.warning("%s: a batch of %d files failed, landing them one by one: %s", result.stream, len(arrivals), _line(error))
             for arrival in arrivals:
