@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -70,9 +71,10 @@ def remove_logs(at: datetime, *, keep: timedelta) -> int:
         if Path(folder) != airflow_home() / "logs" and not any(Path(folder).iterdir()):
             Path(folder).rmdir()
     for call in (dbt_home() / "runs").glob("*"):
-        if max(path.lstat().st_mtime for path in (call, *call.rglob("*"))) < oldest:
-            shutil.rmtree(call)
-            removed += 1
+        with contextlib.suppress(FileNotFoundError):  # a call that ends meanwhile removes its own folder
+            if max(path.lstat().st_mtime for path in (call, *call.rglob("*"))) < oldest:
+                shutil.rmtree(call)
+                removed += 1
     return removed
 
 
