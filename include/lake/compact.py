@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +58,17 @@ def compact_stream(stream: str) -> Compaction:
     """
     contract, lake = load_contract(stream), store.open_lake()
     days = replaced = before = after = 0
-    with connect(Role.LOADER, autocommit=True) as connection, files.holding_lake(connection, stream):
+    with connect(Role.LOADER, autocommit=True) as connection:
         store.refuse_strangers(lake, connection, stream)
-        for _, group in groupby(files.live_files(connection, stream), key=lambda file: file.event_date):
-            small = list(group)
-            if len(small) == 1:
-                continue
-            days, replaced, before = days + 1, replaced + len(small), before + sum(file.size_bytes for file in small)
-            after += _compact_day(connection, lake, contract, small)
-        store.write_manifest(lake, connection, stream)
+        files_by_day = Counter(file.event_date for file in files.live_files(connection, stream))
+        for day in (day for day, count in files_by_day.items() if count > 1):
+            with files.holding_lake(connection, stream):  # day by day, so that an export that waits gets its turn
+                small = files.live_files(connection, stream, day, day)
+                if len(small) > 1:
+                    days, replaced, before = days + 1, replaced + len(small), before + sum(file.size_bytes for file in small)
+                    after += _compact_day(connection, lake, contract, small)
+        with files.holding_lake(connection, stream):
+            store.write_manifest(lake, connection, stream)
     return Compaction(stream, days, replaced, before, after)
 
 

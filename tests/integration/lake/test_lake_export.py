@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -237,6 +238,27 @@ def test_a_compaction_that_loses_rows_is_not_entered(warehouse, monkeypatch):
     with pytest.raises(LakeDamaged, match="does not hold the rows of the 2 files"):
         compact_stream(STREAM)
     assert_lake_is_raw(STREAM)
+
+
+def test_files_of_an_older_contract_have_no_values_in_a_newer_column_and_none_may_lose_one(warehouse, monkeypatch):
+    for number in range(2):
+        put(STREAM, [telemetry("m1", at(1, number))], arrived_at=at(3, number))
+        land()
+        export_stream(STREAM)
+    contract = load_contract(STREAM)
+    newer = replace(contract, version="1.1.0", fields=(*contract.fields, replace(contract.by_name["humidity_pct"], name="torque_nm", path=("torque",))))
+    fewer = replace(contract, fields=tuple(field for field in contract.fields if field.name != "humidity_pct"))
+    monkeypatch.setattr(compact, "load_contract", lambda _stream: fewer)
+    with pytest.raises(LakeError, match="humidity_pct"):
+        compact_stream(STREAM)
+    assert_lake_is_raw(STREAM)
+    monkeypatch.setattr(compact, "load_contract", lambda _stream: newer)
+    assert compact_stream(STREAM).files == 2
+    rows = lake_rows(STREAM)
+    assert [row.pop("torque_nm") for row in rows] == [None, None]
+    assert rows == stored_rows(STREAM)
+    with connect(Role.ANALYST) as connection:
+        assert [file.contract_version for file in live_files(connection, STREAM)] == ["1.1.0"]
 
 
 def test_files_that_nobody_entered_are_no_rows_and_go_after_the_grace(store, warehouse):

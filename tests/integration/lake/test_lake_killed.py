@@ -12,6 +12,7 @@ from include.lake.steps import LakeStep
 from include.lake.sweep import sweep_stream
 from include.landing import check_partitions, land_pending
 from include.warehouse import Role, connect
+from tests.conftest import set_environment
 from tests.support.lake import KILLED, assert_lake_is_raw, bytes_of, drop_month, killed_at, lake_rows, stored_rows
 from tests.support.landing import assert_balanced
 from tests.support.payloads import at, order, put, telemetry
@@ -82,6 +83,42 @@ def test_a_sweep_killed_between_files_is_finished_by_the_next(warehouse):
     assert sweep_stream(STREAM).replaced == 3  # marked is marked, whatever the grace
     assert nothing_is_left_over(warehouse, STREAM)
     assert_lake_is_raw(STREAM)
+
+
+def test_in_s3_too_nothing_is_lost_or_doubled_by_a_kill(warehouse, s3_url, monkeypatch):
+    set_environment(monkeypatch, TIDEMARK_LAKE_URL=s3_url)
+    export = f"from include.lake import export_stream; export_stream('{STREAM}')"
+    compact = f"from include.lake.compact import compact_stream; compact_stream('{STREAM}')"
+    sweep = f"from datetime import timedelta; from include.lake.sweep import sweep_stream; sweep_stream('{STREAM}', grace=timedelta())"
+    for number, (step, code) in enumerate(
+        [
+            (LakeStep.EXPORT_MID_WRITE, export),
+            (LakeStep.EXPORT_AFTER_RENAME, export),
+            (LakeStep.COMPACT_BEFORE_ENTRY, compact),
+            (LakeStep.SWEEP_MID, sweep),
+        ]
+    ):
+        put(STREAM, [telemetry("m1", at(1, number)), telemetry("m1", at(2, number))], arrived_at=at(3, number))
+        land(STREAM)
+        if code != export:
+            export_stream(STREAM)
+        if code == sweep:
+            compact_stream(STREAM)
+        assert killed_at(step, code) == KILLED, step
+        export_stream(STREAM)
+        assert_lake_is_raw(STREAM)
+    assert nothing_is_left_over(warehouse, STREAM)
+    rows = stored_rows(STREAM)
+    drop_month(STREAM, date(2026, 3, 1))
+    restore = (
+        "from datetime import date; from include.lake import restore_month; from include.warehouse import Role, connect\n"
+        f"with connect(Role.LOADER) as connection: restore_month(connection, '{STREAM}', date(2026, 3, 1))"
+    )
+    assert killed_at(LakeStep.RESTORE_MID_COPY, restore) == KILLED
+    assert stored_rows(STREAM) == []
+    with connect(Role.LOADER) as connection:
+        restore_month(connection, STREAM, date(2026, 3, 1))
+    assert stored_rows(STREAM) == rows
 
 
 def test_a_restore_killed_at_any_step_brings_all_rows_or_none(warehouse):
