@@ -9,7 +9,7 @@ import typer
 
 from include.commands.console import console, errors, print_json, table
 from include.commands.stack import Json
-from include.file_index.find import FileState, Kind
+from include.file_index.kinds import FileState, Kind
 
 if TYPE_CHECKING:
     from include.file_index.datasets import StoredDataset

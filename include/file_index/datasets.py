@@ -14,7 +14,8 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from include.file_index.errors import FileIndexError
-from include.file_index.find import COVERS, LINE, FileState, IndexedFile
+from include.file_index.find import COVERS, LINE, IndexedFile
+from include.file_index.kinds import FileState
 from include.file_index.stores import Stores
 from include.warehouse import Role, connect
 

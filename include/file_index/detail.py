@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from include.file_index.find import COVERS, LINE, FileState, IndexedFile, Kind, lines_of
+from include.file_index.find import COVERS, LINE, IndexedFile, lines_of
+from include.file_index.kinds import FileState, Kind
 from include.file_index.stores import Stores
 from include.warehouse import Role, connect
 

@@ -12,28 +12,8 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from include.file_index.errors import FileIndexError
+from include.file_index.kinds import FileState, Kind
 from include.warehouse import Role, connect
-
-
-class Kind(StrEnum):
-    """Where a file came from."""
-
-    ARRIVAL = "arrival"
-    LAKE = "lake"
-
-
-class FileState(StrEnum):
-    """Where a file stands. An arrival: pending, landed, quarantined, failed or restored; a lake file: live or replaced; both: expiring or expired."""
-
-    PENDING = "pending"
-    LANDED = "landed"
-    QUARANTINED = "quarantined"
-    FAILED = "failed"
-    RESTORED = "restored"
-    LIVE = "live"
-    REPLACED = "replaced"
-    EXPIRING = "expiring"
-    EXPIRED = "expired"
 
 
 @dataclass(frozen=True)

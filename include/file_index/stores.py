@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
-from include.file_index.find import IndexedFile, Kind
+from include.file_index.find import IndexedFile
+from include.file_index.kinds import Kind
 from include.landing.object_store import ObjectStore
 from include.landing.originals import find_landed
 from include.landing.zone import Zone
