@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import corrections, data, demo, files, quarantine, stack, transform
+from include.commands import corrections, data, demo, files, lake, quarantine, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ app.command()(data.backfill)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(files.app, name="files")
+app.add_typer(lake.app, name="lake")
 app.command()(data.sql)
 app.command()(transform.trace)
 app.command()(transform.build)
@@ -43,6 +44,7 @@ EXPECTED = (
     "include.contracts.errors.DefinitionError",
     "include.landing.errors.LandingError",
     "include.file_index.errors.FileIndexError",
+    "include.lake.errors.LakeError",
     "include.transform.build.TransformFailed",
     "include.transform.trace.TraceError",
     "include.transform.invocation.DbtError",

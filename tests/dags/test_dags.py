@@ -28,6 +28,8 @@ DAG_IDS = {
     "rebuild_warehouse",
     "publish_docs",
     "keep_house",
+    "export_lake",
+    "keep_lake",
 }
 
 
