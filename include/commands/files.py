@@ -102,7 +102,9 @@ def _print_detail(detail: FileDetail) -> None:
 @app.command("dataset")
 def dataset(
     number: Annotated[int | None, typer.Argument(metavar="ID", help="Number of a data set, as a training report names it; all of them if left out.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its SHA-256, instead of asking the stores whether it is there.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file and compare its SHA-256, instead of asking the stores whether it is there.")
+    ] = False,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
@@ -128,7 +130,9 @@ def dataset(
         print_json({**asdict(found), "is_complete": found.is_complete})
     else:
         entry = found.dataset
-        console.print(f"[bold]Data set {entry.dataset_id}[/bold] of {entry.name}: {entry.row_count:,} rows, {entry.first_date} to {entry.last_date}", soft_wrap=True)
+        console.print(
+            f"[bold]Data set {entry.dataset_id}[/bold] of {entry.name}: {entry.row_count:,} rows, {entry.first_date} to {entry.last_date}", soft_wrap=True
+        )
         console.print(f"features {entry.feature_relation}, outcomes {entry.outcome_relation} until {entry.event_until:%Y-%m-%d %H:%M} UTC", soft_wrap=True)
         console.print(f"rows up to batch {_horizon(entry)}; hash {entry.content_hash}", soft_wrap=True)
         shown = found.files[:limit]
@@ -136,7 +140,9 @@ def dataset(
         more = f", the first {len(shown):,} here" if len(shown) < len(found.files) else ""
         console.print(f"{entry.file_count:,} files were named, {len(found.files):,} hold their rows today{more}")
         for stream, count in found.corrected.items():
-            console.print(f"{count:,} events of {stream} were corrected since: what they said then is in `tidemark corrections list --stream {stream}`", soft_wrap=True)
+            console.print(
+                f"{count:,} events of {stream} were corrected since: what they said then is in `tidemark corrections list --stream {stream}`", soft_wrap=True
+            )
         if found.is_complete:
             console.print("[green]●[/green] all bytes are there" + (", and they are the same" if verify else ""))
     for held in lost:

@@ -153,7 +153,10 @@ def _questions(source: random.Random) -> dict[str, tuple[str, Callable[[], FileF
         "lake_month": ("live lake files of a stream and month", lake_month),
         "tenant": ("files of a tenant on a day of event time", lambda: _of_tenant(source, moment())),
         "rare_tenant": ("arrivals of a tenant that has one in a thousand", lambda: FileFilter(kind=Kind.ARRIVAL, tenant="rare")),
-        "nothing": ("a stream and a day that has no file", lambda: FileFilter(stream=any_stream(), event_from=START - timedelta(days=900), event_before=START - timedelta(days=899))),
+        "nothing": (
+            "a stream and a day that has no file",
+            lambda: FileFilter(stream=any_stream(), event_from=START - timedelta(days=900), event_before=START - timedelta(days=899)),
+        ),
     }
 
 

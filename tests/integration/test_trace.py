@@ -33,7 +33,9 @@ def test_one_row_of_each_mart_leads_to_its_bytes(built: Warehouse) -> None:
         grain = (
             unique[0]
             if unique
-            else [name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "error_code", "mart_name", "date_day", "snapshot_date"}]
+            else [
+                name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "error_code", "mart_name", "date_day", "snapshot_date"}
+            ]
         )
         with connect(Role.OWNER) as connection:
             listed = ", ".join(f"{name}::text" for name in grain)
