@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from include.file_index.errors import FileIndexError
-from include.file_index.kinds import FileState, Kind
+from include.file_index.kinds import ARRIVAL_STATES, FileState, Kind
 from include.warehouse import Role, connect
 
 
@@ -50,6 +50,10 @@ class FileFilter:
         conditions: list[sql.Composable] = [sql.SQL("true")]
         if self.event_from is not None or self.event_before is not None:
             conditions.append(sql.SQL("f.event_span && tstzrange(%(event_from)s, %(event_before)s)"))
+        if self.tenant is not None:
+            # Only lake files may hold several tenants. Where none of them is asked for, PostgreSQL must not have to think of them, or it reads every file.
+            is_lake_out = self.kind is Kind.ARRIVAL or self.state in ARRIVAL_STATES
+            conditions.append(sql.SQL("f.tenant_id = %(tenant)s" if is_lake_out else "(f.tenant_id = %(tenant)s or f.tenant_id is null)"))
         conditions += [sql.SQL(condition) for name, condition in _CONDITIONS.items() if getattr(self, name) is not None]
         return sql.SQL(" and ").join(conditions), {name: value.value if isinstance(value, StrEnum) else value for name, value in vars(self).items()}
 
@@ -58,7 +62,6 @@ _CONDITIONS = {
     "stream": "f.stream = %(stream)s",
     "kind": "f.kind = %(kind)s",
     "state": "f.state = %(state)s",
-    "tenant": "(f.tenant_id = %(tenant)s or f.tenant_id is null)",
     "arrived_from": "f.arrived_at >= %(arrived_from)s",
     "arrived_before": "f.arrived_at < %(arrived_before)s",
 }

@@ -24,3 +24,7 @@ class FileState(StrEnum):
     REPLACED = "replaced"
     EXPIRING = "expiring"
     EXPIRED = "expired"
+
+
+ARRIVAL_STATES = frozenset({FileState.PENDING, FileState.LANDED, FileState.QUARANTINED, FileState.FAILED, FileState.RESTORED})
+"""States that no lake file is ever in."""

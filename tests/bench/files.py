@@ -73,16 +73,20 @@ from stated
 _LAKE = """
 insert into ops.file (kind, stream, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, event_date,
     first_batch_id, last_batch_id, row_count, content_digest, first_event_at, last_event_at, replaced_by, replaced_at, expired_at)
-select 'lake', stream, format('%%s/event_date=%%s/b%%s-%%s.parquet', stream, day::date, first_batch, last_batch),
-    sha256(convert_to(stream || day || edition, 'UTF8')), 't', 400000, 'parquet', '1.0.0', day + interval '1 day', state, day::date,
-    first_batch, last_batch, 20000, '', day, day + interval '23 hours', live.file_id,
-    case when edition > 0 then day + interval '2 days' end, case when state = 'expired' then day + interval '3 days' end
-from unnest(%(streams)s::text[]) as stream
+select 'lake', s.stream, format('%%s/event_date=%%s/b%%s-%%s.parquet', s.stream, day::date, covered.first, covered.last),
+    sha256(convert_to(s.stream || day || edition, 'UTF8')), 't', 400000, 'parquet', '1.0.0', day + interval '1 day', fate.state, day::date,
+    covered.first, covered.last, 20000, '', day, day + interval '23 hours', live.file_id,
+    case when edition > 0 then day + interval '2 days' end, case when fate.state = 'expired' then day + interval '3 days' end
+from unnest(%(streams)s::text[]) as s (stream)
 cross join generate_series(%(start)s, %(end)s - interval '1 day', interval '1 day') as day
-cross join generate_series(%(first)s, %(last)s) as edition
-cross join lateral (select case when edition = 0 then 1 else 1 + edition * 100 end as first_batch, case when edition = 0 then 9999 else 100 + edition * 100 end as last_batch) as range
-cross join lateral (select case when edition = 0 then 'live' when day < %(end)s - interval '3 days' then 'expired' else 'replaced' end as state) as fate
-left join ops.file as live on edition > 0 and live.kind = 'lake' and live.state = 'live' and live.stream = stream and live.event_date = day::date
+cross join generate_series(%(first)s::integer, %(last)s::integer) as edition
+cross join lateral (
+    select case when edition = 0 then 1 else 1 + edition * 100 end as first, case when edition = 0 then 9999 else 100 + edition * 100 end as last
+) as covered
+cross join lateral (
+    select case when edition = 0 then 'live' when day < %(end)s - interval '3 days' then 'expired' else 'replaced' end as state
+) as fate
+left join ops.file as live on edition > 0 and live.kind = 'lake' and live.state = 'live' and live.stream = s.stream and live.event_date = day::date
 """
 
 
