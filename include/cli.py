@@ -46,6 +46,7 @@ EXPECTED = (
     "include.file_index.errors.FileIndexError",
     "include.lake.errors.LakeError",
     "include.transform.build.TransformFailed",
+    "ml.lifecycle.reread.UseCaseUnknown",
     "include.transform.trace.TraceError",
     "include.transform.invocation.DbtError",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -148,6 +149,37 @@ def dataset(
     for held in lost:
         errors.print(f"[red]gone:[/red] {held.file.address} ({held.file.row_count:,} rows): it cannot be read again whole", soft_wrap=True)
     if lost:
+        raise typer.Exit(1)
+
+
+@app.command("rebuild")
+def rebuild(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `tidemark files dataset ID --json` wrote in the warehouse that knows it.")],
+    as_json: Json = False,
+) -> None:
+    """Read a data set again, in an empty warehouse: its rows from the lake, the marts up to its horizon, the same question. Exit code 1 where it is another one.
+
+    Example: tidemark files dataset 3 --json > dataset.json, then in an empty warehouse with the same TIDEMARK_LAKE_URL: tidemark files rebuild dataset.json
+    """
+    import json
+
+    from ml.lifecycle.reread import read_again
+
+    try:
+        wanted = json.loads(file.read_text(encoding="utf-8"))["dataset"]
+        name, horizon, content_hash = str(wanted["name"]), {str(key): int(batch) for key, batch in wanted["horizon"].items()}, str(wanted["content_hash"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise typer.BadParameter(f"{file} is not what `tidemark files dataset ID --json` writes ({type(error).__name__}: {error})") from None
+    found = read_again(name, horizon, lambda title: errors.print(f"[dim]{title} …[/dim]"))
+    is_same = found.content_hash == content_hash
+    if as_json:
+        print_json({**asdict(found), "is_same": is_same})
+    else:
+        console.print(f"{found.restored:,} rows restored, {found.models} models built, {found.rows:,} rows in the data set")
+        console.print(
+            "[green]●[/green] it is the same data set" if is_same else "[red]●[/red] it is another data set: the project or corrections changed it since"
+        )
+    if not is_same:
         raise typer.Exit(1)
 
 

@@ -113,16 +113,17 @@ def _warehouse() -> Iterator[Finding]:
 
 
 def _zone() -> Iterator[Finding]:
-    from include.landing.zone import Zone
+    from include.landing.object_store import ObjectStore
 
-    url = get_settings().zone_url
-    try:
-        Zone(url).check()
-    except ZoneError as error:
-        problem, _, advice = str(error).partition("; ")
-        yield Finding("landing zone", False, problem, advice)
-        return
-    yield Finding("landing zone", True, f"{url} answers")
+    settings = get_settings()
+    for name, url, setting in (("landing zone", settings.zone_url, "TIDEMARK_LANDING_URL"), ("lake", settings.lake_root, "TIDEMARK_LAKE_URL")):
+        try:
+            ObjectStore(url, setting).folders("")
+        except ZoneError as error:
+            problem, _, advice = str(error).partition("; ")
+            yield Finding(name, False, problem, advice)
+        else:
+            yield Finding(name, True, f"{url} answers")
 
 
 def _airflow() -> Iterator[Finding]:

@@ -19,18 +19,18 @@ from include.file_index.errors import FileIndexError
 from include.file_index.find import FileFilter, find_files
 from include.file_index.kinds import FileState, Kind
 from include.file_index.storage import _disk, take_snapshot
-from include.lake import export_stream, restore_stream
+from include.lake import export_stream
 from include.lake.compact import compact_stream
 from include.lake.sweep import sweep_stream
 from include.settings import get_settings
-from include.transform import Build, build
 from include.warehouse import Role, connect
 from ml.lifecycle.dataset import Dataset, load_dataset
 from ml.lifecycle.provenance import DatasetReference, record_dataset, sources_of
+from ml.lifecycle.reread import UseCaseUnknown
 from ml.usecases.device_failure import DEVICE_FAILURE
 from tests.conftest import DEPLOYED_TEMPLATE, TEST_DATABASE, Cluster, Warehouse, set_environment
 from tests.support.databases import clone_database, drop_database
-from tests.support.marts import EVERYTHING, build_marts
+from tests.support.marts import build_marts
 from tests.support.payloads import at, maintenance, put, telemetry
 from tests.support.scenario import land_stream
 
@@ -228,7 +228,7 @@ def test_a_data_set_leads_to_where_its_rows_lie_today(built: Warehouse) -> None:
     assert RUNNER.invoke(app, ["files", "dataset", "--verify"]).exit_code == 2
 
 
-def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, reference = read_dataset()
     put("device_telemetry", [telemetry("m1", at(0, 5, 30), temperature=140.0)], arrived_at=at(8))
     put("maintenance_log", [maintenance("w8", "m2", at(2, 5))], arrived_at=at(8))
@@ -237,18 +237,26 @@ def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, c
     export_all()
     build_marts()
     assert read_dataset()[0].content_hash != dataset.content_hash, "what landed since would be in it"
+    kept = run_json("dataset", str(reference.dataset_id))
 
     drop_database(TEST_DATABASE)
     clone_database(DEPLOYED_TEMPLATE, TEST_DATABASE)
-    for stream in reference.horizon:
-        assert restore_stream(stream)
-    with connect(Role.TRANSFORMER) as connection:
-        build_id = "as-it-was"
-        horizon = {**dict.fromkeys(streams(), 0), **reference.horizon, "touch": 0}
-        connection.execute("insert into ops.build (build_id, horizon) values (%s, %s::jsonb)", (build_id, json.dumps(horizon)))
-    build(EVERYTHING, Build(build_id, horizon))
-    with connect(Role.ML) as connection:
-        assert load_dataset(connection, SPEC).content_hash == dataset.content_hash
+    monkeypatch.setattr("ml.usecases.device_failure.DEVICE_FAILURE", replace(DEVICE_FAILURE, dataset=SPEC))
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps(kept))
+    again = run_json("rebuild", str(file))
+    assert (again["is_same"], again["content_hash"], again["rows"]) == (True, dataset.content_hash, len(dataset.frame))
+    assert again["restored"] == built.value(
+        "select sum(count) from (select count(*) from raw.device_telemetry union all "
+        "select count(*) from raw.device_registry union all select count(*) from raw.maintenance_log) as c (count)"
+    )
+
+    file.write_text(json.dumps({**kept, "dataset": {**kept["dataset"], "content_hash": "0"}}))
+    assert "another data set" in run("rebuild", str(file), code=1)
+    file.write_text(json.dumps({**kept, "dataset": {**kept["dataset"], "name": "gone"}}))
+    assert isinstance(RUNNER.invoke(app, ["files", "rebuild", str(file)]).exception, UseCaseUnknown)
+    file.write_text("[]")
+    assert "is not what" in run("rebuild", str(file), code=2)
 
 
 def test_space_is_measured_where_it_is_taken(built: Warehouse, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
