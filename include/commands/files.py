@@ -157,7 +157,9 @@ def rebuild(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `tidemark files dataset ID --json` wrote in the warehouse that knows it.")],
     as_json: Json = False,
 ) -> None:
-    """Read a data set again, in an empty warehouse: its rows from the lake, the marts up to its horizon, the same question. Exit code 1 where it is another one.
+    """Read a data set again, in an empty warehouse: its rows from the lake, the marts up to its horizon, the same question.
+
+    Exit code 1 where it is another one.
 
     Example: tidemark files dataset 3 --json > dataset.json, then in an empty warehouse with the same TIDEMARK_LAKE_URL: tidemark files rebuild dataset.json
     """

@@ -147,7 +147,7 @@ def files_of_dataset(dataset_id: int, *, by_content: bool = False) -> DatasetFil
         if dataset is None:
             raise FileIndexError(f"there is no data set {dataset_id}; `tidemark files dataset` lists them")
         rows = connection.execute(_TODAY, {"id": dataset_id, "gone": [state.value for state in GONE]}).fetchall()
-        corrected = dict(connection.execute(_CORRECTED, (dataset_id,)).fetchall())
+        corrected: dict[str, int] = dict(connection.execute(_CORRECTED, (dataset_id,)).fetchall())
     found = [(IndexedFile(*row[:-1]), row[-1]) for row in rows]
     missing = Stores().missing((file for file, _ in found if file.state != FileState.EXPIRED), by_content=by_content)
     files = [HeldFile(file, named, file.state != FileState.EXPIRED and file.file_id not in missing) for file, named in found]

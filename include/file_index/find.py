@@ -125,8 +125,8 @@ LINE = sql.SQL(
     "f.expired_at, f.error"
 )
 
-# Whether lake file `c` may hold rows of arrival `l`: it covers a batch that brought them, and a day of their event time. A lake file names its exact sources in its
-# own metadata; this is what the books say without reading it.
+# Whether lake file `c` may hold rows of arrival `l`: it covers a batch that brought them, and a day of their event time. A lake file names its exact sources
+# in its own metadata; this is what the books say without reading it.
 COVERS = sql.SQL(
     "c.kind = 'lake' and c.state = 'live' and c.stream = l.stream "
     "and (l.first_event_at is null or (c.first_event_at <= l.last_event_at and c.last_event_at >= l.first_event_at)) "

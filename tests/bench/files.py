@@ -57,10 +57,11 @@ with drawn as (
         arrived_at - interval '5 minutes' * jitter - case when late < 0.02 then interval '20 days' * jitter else interval '0' end as last_event_at
     from timed
 )
-insert into ops.file (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, batch_id, landed, accepted,
-    first_event_at, last_event_at, landed_at, expired_at, error)
+insert into ops.file (stream, tenant_id, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, batch_id,
+    landed, accepted, first_event_at, last_event_at, landed_at, expired_at, error)
 select stream, case when tenant < 0.001 then 'rare' when tenant < 0.1 then 'acme' else 'default' end,
-    format('%%s/dt=%%s/hr=%%s/%%s-gateway-0.ndjson.gz', stream, to_char(arrived_at, 'YYYY-MM-DD'), to_char(arrived_at, 'HH24'), to_char(arrived_at, 'HH24MISSUS')),
+    format('%%s/dt=%%s/hr=%%s/%%s-gateway-0.ndjson.gz', stream, to_char(arrived_at, 'YYYY-MM-DD'), to_char(arrived_at, 'HH24'),
+        to_char(arrived_at, 'HH24MISSUS')),
     sha256(int8send(n)), n::text, 20000 + n %% 5000, 'ndjson.gz', '1.0.0', arrived_at, state,
     case when state in ('pending', 'failed') then null else 1 + n / 10 end,
     case when state in ('landed', 'expired') then 500 else 0 end, case when state in ('landed', 'expired') then 500 else 0 end,

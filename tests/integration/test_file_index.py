@@ -32,6 +32,7 @@ from tests.conftest import DEPLOYED_TEMPLATE, TEST_DATABASE, Cluster, Warehouse,
 from tests.support.databases import clone_database, drop_database
 from tests.support.marts import build_marts
 from tests.support.payloads import at, maintenance, put, telemetry
+from tests.support.runbooks import commands
 from tests.support.scenario import land_stream
 
 RUNNER = CliRunner()
@@ -238,12 +239,23 @@ def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, t
     build_marts()
     assert read_dataset()[0].content_hash != dataset.content_hash, "what landed since would be in it"
     kept = run_json("dataset", str(reference.dataset_id))
+    monkeypatch.chdir(tmp_path)
+    take_snapshot(date(2026, 3, 10))
+    for words in commands("file-index"):  # the runbook, up to where it needs an empty warehouse
+        if words[:2] != ["files", "rebuild"]:
+            done = RUNNER.invoke(app, words[: words.index(">")] if ">" in words else words)
+            assert done.exit_code == 0, f"{words}: {done.output}{done.exception!r}"
+            if ">" in words:
+                Path(words[-1]).write_text(done.stdout)
 
     drop_database(TEST_DATABASE)
     clone_database(DEPLOYED_TEMPLATE, TEST_DATABASE)
     monkeypatch.setattr("ml.usecases.device_failure.DEVICE_FAILURE", replace(DEVICE_FAILURE, dataset=SPEC))
     file = tmp_path / "dataset.json"
     file.write_text(json.dumps(kept))
+    assert json.loads(Path("dataset.json").read_text()) == kept
+    (last,) = (words for words in commands("file-index") if words[:2] == ["files", "rebuild"])
+    assert RUNNER.invoke(app, last).exit_code == 0
     again = run_json("rebuild", str(file))
     assert (again["is_same"], again["content_hash"], again["rows"]) == (True, dataset.content_hash, len(dataset.frame))
     assert again["restored"] == built.value(
@@ -267,7 +279,7 @@ def test_space_is_measured_where_it_is_taken(built: Warehouse, cluster: Cluster,
     first = dict(zip((row[0] for row in built.rows(_COLUMNS)), built.rows(report)[0], strict=True))
     files = list((built.zone_dir / "orders").rglob("*.ndjson"))
     assert (first["zone_bytes"], first["zone_file_count"]) == (sum(path.stat().st_size for path in files), len(files))
-    lake = [path for path in (built.zone_dir.parent / "lake" / "orders").rglob("*.parquet")]
+    lake = list((built.zone_dir.parent / "lake" / "orders").rglob("*.parquet"))
     assert (first["lake_bytes"], first["lake_file_count"]) == (sum(path.stat().st_size for path in lake), len(lake))
     assert first["raw_row_count"] == first["lake_row_count"] == built.value("select count(*) from raw.orders")
     assert first["raw_bytes"] == built.value("select sum(pg_total_relation_size(relid)) from pg_partition_tree('raw.orders')")

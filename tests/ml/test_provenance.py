@@ -41,8 +41,8 @@ def lake(owner: psycopg.Connection, day: str, first: int, last: int, state: str 
     row = owner.execute(
         "insert into ops.file (kind, stream, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, event_date,"
         " first_batch_id, last_batch_id, row_count, content_digest, first_event_at, last_event_at, replaced_by, replaced_at, expired_at) values ('lake',"
-        f" '{STREAM}', 'device_telemetry/event_date={day}/b{first}-{last}.parquet', '{state}', 't', 9, 'parquet', '1.0.0', now(), %(state)s, %(day)s, %(first)s,"
-        " %(last)s, 1, '', %(day)s::timestamp at time zone 'UTC', %(day)s::timestamp at time zone 'UTC', %(by)s,"
+        f" '{STREAM}', 'device_telemetry/event_date={day}/b{first}-{last}.parquet', '{state}', 't', 9, 'parquet', '1.0.0', now(), %(state)s, %(day)s,"
+        " %(first)s, %(last)s, 1, '', %(day)s::timestamp at time zone 'UTC', %(day)s::timestamp at time zone 'UTC', %(by)s,"
         " case when %(state)s = 'replaced' then now() end, case when %(state)s = 'expired' then now() end) returning file_id",
         {"state": state, "day": date.fromisoformat(day), "first": first, "last": last, "by": replaced_by},
     ).fetchone()
