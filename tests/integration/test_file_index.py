@@ -252,11 +252,9 @@ def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, t
     clone_database(DEPLOYED_TEMPLATE, TEST_DATABASE)
     monkeypatch.setattr("ml.usecases.device_failure.DEVICE_FAILURE", replace(DEVICE_FAILURE, dataset=SPEC))
     file = tmp_path / "dataset.json"
-    file.write_text(json.dumps(kept))
-    assert json.loads(Path("dataset.json").read_text()) == kept
+    assert json.loads(file.read_text()) == kept
     (last,) = (words for words in commands("file-index") if words[:2] == ["files", "rebuild"])
-    assert RUNNER.invoke(app, last).exit_code == 0
-    again = run_json("rebuild", str(file))
+    again = run_json(*last[1:])
     assert (again["is_same"], again["content_hash"], again["rows"]) == (True, dataset.content_hash, len(dataset.frame))
     assert again["restored"] == built.value(
         "select sum(count) from (select count(*) from raw.device_telemetry union all "
@@ -264,7 +262,7 @@ def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, t
     )
 
     file.write_text(json.dumps({**kept, "dataset": {**kept["dataset"], "content_hash": "0"}}))
-    assert "another data set" in run("rebuild", str(file), code=1)
+    assert "another data set" in run("rebuild", str(file), code=1), "running it again reads it again"
     file.write_text(json.dumps({**kept, "dataset": {**kept["dataset"], "name": "gone"}}))
     assert isinstance(RUNNER.invoke(app, ["files", "rebuild", str(file)]).exception, UseCaseUnknown)
     file.write_text("[]")
