@@ -42,8 +42,8 @@ def lake(owner: psycopg.Connection, day: str, first: int, last: int, state: str 
         "insert into ops.file (kind, stream, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, event_date,"
         " first_batch_id, last_batch_id, row_count, content_digest, first_event_at, last_event_at, replaced_by, replaced_at, expired_at) values ('lake',"
         f" '{STREAM}', 'device_telemetry/event_date={day}/b{first}-{last}.parquet', '{state}', 't', 9, 'parquet', '1.0.0', now(), %(state)s, %(day)s,"
-        " %(first)s, %(last)s, 1, '', %(day)s::timestamp at time zone 'UTC', %(day)s::timestamp at time zone 'UTC', %(by)s,"
-        " case when %(state)s = 'replaced' then now() end, case when %(state)s = 'expired' then now() end) returning file_id",
+        " %(first)s, %(last)s, 1, '', %(day)s::timestamp at time zone 'UTC', %(day)s::timestamp at time zone 'UTC', %(by)s::bigint,"
+        " case when %(state)s = 'replaced' or %(by)s::bigint is not null then now() end, case when %(state)s = 'expired' then now() end) returning file_id",
         {"state": state, "day": date.fromisoformat(day), "first": first, "last": last, "by": replaced_by},
     ).fetchone()
     assert row is not None
@@ -66,6 +66,7 @@ def test_a_data_set_names_the_files_up_to_its_horizon(pumps: Pumps, ml: psycopg.
     owner.execute("insert into ops.lake_state (stream, exported_batch_id) values (%s, %s)", (STREAM, first))
     live = lake(owner, "2026-03-01", 1, first)
     lake(owner, "2026-03-01", 1, first - 1 or 1, "replaced", replaced_by=live)
+    lake(owner, "2026-02-01", 1, first + 1, "expired", replaced_by=live)  # merged, and swept since
     lost = lake(owner, "2026-02-01", 1, first, "expired")
     after = lake(owner, "2026-03-30", 1, first)
     owner.execute("update platform.rpt_freshness set consumed_batch_id = %s where stream = %s", (batch, STREAM))
