@@ -133,7 +133,7 @@ def _refuse_dropped(connection: psycopg.Connection, contract: Contract, days: Se
     if rows:
         raise LakeError(
             f"{contract.stream}: {', '.join(str(day) for (day,) in rows[:5])} cannot be written anew, because raw no longer holds that month; "
-            f"run `tidemark lake restore {contract.stream} {rows[0][0]}` first"
+            f"run `tidemark lake restore {contract.stream} {rows[0][0]}`, then export"
         )
 
 

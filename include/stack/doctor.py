@@ -113,12 +113,18 @@ def _warehouse() -> Iterator[Finding]:
 
 
 def _zone() -> Iterator[Finding]:
+    from include.lake.store import open_lake
     from include.landing.object_store import ObjectStore
+    from include.landing.zone import Zone
 
     settings = get_settings()
-    for name, url, setting in (("landing zone", settings.zone_url, "TIDEMARK_LANDING_URL"), ("lake", settings.lake_root, "TIDEMARK_LAKE_URL")):
+    stores: dict[str, tuple[str, Callable[[], Zone | ObjectStore]]] = {
+        "landing zone": (settings.zone_url, lambda: Zone(settings.zone_url)),
+        "lake": (settings.lake_root, open_lake),
+    }
+    for name, (url, open_it) in stores.items():
         try:
-            ObjectStore(url, setting).folders("")
+            open_it().check()
         except ZoneError as error:
             problem, _, advice = str(error).partition("; ")
             yield Finding(name, False, problem, advice)

@@ -7,6 +7,7 @@ from include.landing import land_pending
 from tests.integration.test_commands import error_of, run, run_json
 from tests.support.lake import assert_lake_is_raw, drop_month
 from tests.support.payloads import at, put, telemetry
+from tests.support.runbooks import commands
 
 STREAM = "device_telemetry"
 
@@ -39,6 +40,15 @@ def test_the_lake_is_exported_listed_verified_compacted_and_swept(warehouse, mon
     (file, *_) = run_json("lake", "list", STREAM)
     open_lake().remove(file["address"])
     assert f"{file['address']} is gone" in error_of(monkeypatch, capsys, "lake", "verify", STREAM)
+
+
+def test_the_commands_of_the_runbook_run(built):
+    listed = commands("lake")
+    assert {words[1] for words in listed if words[0] == "lake"} == {"list", "export", "verify", "compact", "sweep"}
+    run("lake", "export")
+    for words in listed:
+        run(*words)
+    assert_lake_is_raw(STREAM)
 
 
 def test_the_lakes_commands_say_what_is_wrong_in_one_line(warehouse, monkeypatch, capsys):
