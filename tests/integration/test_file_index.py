@@ -152,6 +152,7 @@ def test_files_are_listed_and_shown_by_command(built: Warehouse, monkeypatch: py
     put("device_telemetry", [telemetry("m8", at(2, 5))], arrived_at=at(6))
     land_stream("device_telemetry")
     export_stream("device_telemetry")
+    assert run_json("show", line["address"])[0]["lake"] == [lake], "not the file of the same day that holds later batches"
     compact_stream("device_telemetry")
     (live,) = run_json("find", "--stream", "device_telemetry", "--kind", "lake", "--state", "live", "--from", "2026-03-03", "--to", "2026-03-04")
     (merged,) = run_json("show", str(live["file_id"]))
