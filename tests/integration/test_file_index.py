@@ -19,9 +19,11 @@ from include.file_index.errors import FileIndexError
 from include.file_index.find import FileFilter, find_files
 from include.file_index.kinds import FileState, Kind
 from include.file_index.storage import _disk, take_snapshot
+from include.file_index.stores import Stores
 from include.lake import export_stream
 from include.lake.compact import compact_stream
 from include.lake.sweep import sweep_stream
+from include.landing.object_store import ObjectStore
 from include.settings import get_settings
 from include.warehouse import Role, connect
 from ml.lifecycle.dataset import Dataset, load_dataset
@@ -315,3 +317,23 @@ def test_bytes_that_were_overwritten_are_counted_once(warehouse: Warehouse) -> N
     take_snapshot(datetime(2026, 3, 10, tzinfo=UTC).date())
     (size,) = (path.stat().st_size for path in warehouse.zone_dir.rglob("till.ndjson"))
     assert warehouse.rows("select size_bytes, file_count from ops.storage_snapshot where store = 'zone' and name = 'orders'") == [(size, 1)]
+
+
+def test_bytes_are_looked_for_in_a_bucket_as_in_a_folder(warehouse: Warehouse, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, TIDEMARK_LANDING_URL=s3_url, TIDEMARK_LAKE_URL=f"{s3_url}-lake")
+    for hour in range(1, 4):
+        put("device_telemetry", [telemetry("m1", at(hour - 1, 1))], arrived_at=at(hour))
+    land_stream("device_telemetry")
+    export_stream("device_telemetry")
+    files = {(file.kind, file.arrived_at): file for file in find_files(FileFilter(stream="device_telemetry"))}
+    assert len(files) == 6
+    stores = Stores()
+    for by_content in (False, True):
+        assert stores.missing(files.values(), by_content=by_content) == set()
+    gone = [next(file for file in files.values() if file.kind == kind) for kind in Kind]
+    for file, store in zip(gone, (ObjectStore(s3_url, ""), ObjectStore(f"{s3_url}-lake", "")), strict=True):
+        assert store.remove(file.address)
+    assert stores.missing(files.values()) == {file.file_id for file in gone}
+    other = next(file for file in files.values() if file.kind == Kind.ARRIVAL and file not in gone)
+    ObjectStore(s3_url, "").write(other.address, b"x" * other.size_bytes, is_new=False)
+    assert stores.missing(files.values()) == {other.file_id, *(file.file_id for file in gone)}
