@@ -39,7 +39,7 @@ def newest_rows(connection: psycopg.Connection, stream: str, window: int) -> tup
     rows = quarantined = 0
     newest = connection.execute(
         "select f.file_id, f.landed, least(f.landed, (select count(*) from ops.quarantine as q where q.file_id = f.file_id and q.state = 'open')) "
-        "from ops.file as f where f.stream = %s and f.state in ('landed', 'quarantined') and f.landed > 0 "
+        "from ops.file as f where f.stream = %s and f.batch_id is not null and f.landed > 0 "
         "order by f.batch_id desc, f.arrived_at desc, f.address desc limit %s",
         (stream, window),
     )

@@ -175,6 +175,14 @@ class Zone:
         with failures_told(self.url, f"reading {file.address} in"):
             return cast(bytes, self._fs.cat_file(self._full(file.address)))
 
+    def remove(self, file: ZoneFile) -> None:
+        """Deletes a file's bytes. Nothing happens where they are gone already."""
+        with failures_told(self.url, f"deleting {file.address} in"):
+            try:
+                self._fs.rm_file(self._full(file.address))
+            except FileNotFoundError:
+                return
+
     def content_hash(self, file: ZoneFile) -> bytes:
         """SHA-256 of the stored bytes, read in pieces."""
         digest = hashlib.sha256()

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from include.transform.expiring import WITHIN_A_MONTH
 from include.transform.invocation import manifest_json
 from include.warehouse import Role, connect
 
@@ -166,6 +167,8 @@ def _descend(connection: psycopg.Connection, project: _Project, node: Node, rows
             raise TraceError(f"{relation_of(node)} names the input {name}, which the project does not have")
         made = _rows_behind(connection, node, lower, mapping, rows)
         found.steps.append(Step(relation_of(lower), relation_of(node), len(made)))
+        if name.startswith("stg_"):
+            _remark_gone(connection, name[4:], mapping, rows, found)
         if not made:
             continue
         if name.startswith("stg_"):
@@ -176,6 +179,19 @@ def _descend(connection: psycopg.Connection, project: _Project, node: Node, rows
             _descend_through(connection, project, onward, made, found)
         else:
             _descend(connection, project, lower, made, found)
+
+
+def _remark_gone(connection: psycopg.Connection, stream: str, mapping: dict[str, str], rows: list[dict[str, Any]], found: Trace) -> None:
+    """Says where rows are whose month has left the raw table."""
+    columns = [column for column, expression in mapping.items() if expression in WITHIN_A_MONTH]
+    wanted = {f"{str(row[column])[:7]}-01" for row in rows for column in columns}
+    gone = connection.execute(
+        "select month, state, row_count from ops.partition_state where stream = %s and month = any(%s::date[]) and state <> 'restored' order by month",
+        (stream, sorted(wanted)),
+    )
+    for month, state, row_count in gone:
+        where = "were deleted from the lake too" if state == "deleted" else f"are in the lake: `tidemark lake restore {stream} {month}` brings them back"
+        found.remarks.append(f"the {row_count:,} rows of {stream} of {month:%B %Y} have left raw and {where}")
 
 
 def _descend_through(connection: psycopg.Connection, project: _Project, onward: str, rows: list[dict[str, Any]], found: Trace) -> None:
@@ -247,8 +263,13 @@ def _name_files(connection: psycopg.Connection, found: Trace) -> None:
 
 
 def _read_originals(found: Trace, count: int) -> None:
-    from include.landing import read_original
+    from include.landing import LandingError, read_original
 
-    found.raw[:count] = [
-        RawRow(**{**row.__dict__, "original": read_original(row.address, row.row_number).decode("utf-8", errors="replace")}) for row in found.raw[:count]
-    ]
+    for position, row in enumerate(found.raw[:count]):
+        try:
+            original = read_original(row.address, row.row_number)
+        except LandingError as error:  # retention has taken the file away, or somebody has
+            found.remarks.append(str(error))
+            continue
+        found.raw[position] = RawRow(**{**row.__dict__, "original": original.decode("utf-8", errors="replace")})
+    found.remarks = list(dict.fromkeys(found.remarks))

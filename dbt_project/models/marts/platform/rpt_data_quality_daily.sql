@@ -20,7 +20,8 @@ daily as (
         stream,
         arrived_date,
         count(*) as file_count,
-        count(*) filter (where file_state = 'landed') as readable_file_count,
+        -- A file whose bytes have left the zone still was readable, unless it says why not.
+        count(*) filter (where file_state = 'landed' or (file_state in ('expiring', 'expired') and error_message is null)) as readable_file_count,
         count(*) filter (where file_state = 'failed') as failed_file_count,
         sum(landed_count)::bigint as landed_count,
         sum(accepted_count)::bigint as accepted_count,
