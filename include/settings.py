@@ -30,7 +30,10 @@ class Settings(BaseSettings):
     home: Path = Field(default=REPOSITORY / ".tidemark", description="Everything made at run time.")
     warehouse_url: str = Field(default="", description="postgresql://host:port/database of another server; empty means the embedded one.")
     landing_url: str = Field(default="", description="file:// or s3:// address of the landing zone; empty means <home>/zone.")
-    landing_endpoint: str = Field(default="", description="http(s):// address of another provider's S3; empty means AWS_ENDPOINT_URL_S3, or AWS itself.")
+    landing_endpoint: str = Field(
+        default="", description="http(s):// address of another provider's S3, for zone and lake; empty means AWS_ENDPOINT_URL_S3, or AWS itself."
+    )
+    lake_url: str = Field(default="", description="file:// or s3:// address of the lake; empty means <home>/lake.")
     secrets_file: Path | None = Field(default=None, description="Lines NAME=value; None means <home>/secrets.")
     postgres_port: int = Field(default=54329, ge=1024, le=65535, description="Port of the embedded server on 127.0.0.1.")
     postgres_max_connections: int = Field(default=120, ge=40)
@@ -58,6 +61,11 @@ class Settings(BaseSettings):
     def zone_url(self) -> str:
         """Address of the landing zone."""
         return self.landing_url or (self.home / "zone").resolve().as_uri()
+
+    @property
+    def lake_root(self) -> str:
+        """Address of the lake."""
+        return self.lake_url or (self.home / "lake").resolve().as_uri()
 
     @property
     def truth_dir(self) -> Path:

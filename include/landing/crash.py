@@ -32,11 +32,11 @@ class ReplayStep(StrEnum):
     AFTER_MARKING = "replay_after_marking"
 
 
-listener: Callable[[Step | ReplayStep], None] | None = None
+listener: Callable[[StrEnum], None] | None = None
 """What a proof sets to be told of each step that this process reaches; None otherwise."""
 
 
-def crash_point(step: Step | ReplayStep) -> None:
+def crash_point(step: StrEnum) -> None:
     """Kills this process with SIGKILL if the environment asks for it at this step; otherwise does nothing."""
     if listener is not None:
         listener(step)

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CORRECTION = "correction"
     EXPIRY = "expiry"
     ERASURE = "erasure"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True)

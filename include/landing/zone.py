@@ -10,20 +10,15 @@ twice; the version tag differs whenever the bytes do; listing costs what the spa
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from include.landing.errors import ZoneError
-from include.landing.object_store import StoredBytes, failures_told, open_store
+from include.landing.object_store import ObjectStore, modified_at
 from include.landing.source import format_of
 
 DEFAULT_TENANT = "default"
@@ -78,8 +73,7 @@ class Zone:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, self._root = open_store(url)
-        self._is_local = url.startswith("file:")
+        self._store = ObjectStore(url, "TIDEMARK_LANDING_URL")
 
     def put(
         self,
@@ -121,7 +115,7 @@ class Zone:
             address = self._write_new(folder, f"{at:%H%M%S%f}-{_safe('source', source)}", ext, data)
         else:
             address = f"{folder}/{_safe('name', name)}"
-            self._write(address, data, is_new=False)
+            self._store.write(address, data, is_new=False)
         file = self.find(address)
         if file is None:
             raise ZoneError(f"{address} is not an address of the zone")
@@ -134,8 +128,8 @@ class Zone:
         """
         found: list[ZoneFile] = []
         for folder, name in self._folders_of(stream, arrived_from, arrived_before):
-            for path, info in self._files_below(folder, name).items():
-                file = self._describe(self._relative(path), info)
+            for path, info in self._store.files_below(folder, name).items():
+                file = self._describe(self._store.relative(path), info)
                 if file is None or (arrived_from and file.arrived_at < arrived_from) or (arrived_before and file.arrived_at >= arrived_before):
                     continue
                 found.append(file)
@@ -147,12 +141,12 @@ class Zone:
         Raises:
             ZoneError: If it does not answer, refuses, or the bucket does not exist.
         """
-        self._folders("")
+        self._store.folders("")
 
     def find(self, address: str) -> ZoneFile | None:
         """The file at an address, or None where there is none."""
         try:
-            return self._describe(address, self._info(address))
+            return self._describe(address, self._store.info(address))
         except FileNotFoundError:
             return None
 
@@ -163,8 +157,7 @@ class Zone:
             FileNotFoundError: If the file is not there any more.
             ZoneError: From here on and while reading, if the store fails.
         """
-        with failures_told(self.url, f"opening {file.address} in"):
-            return cast(BinaryIO, StoredBytes(self._fs.open(self._full(file.address), "rb"), self.url))
+        return self._store.open(file.address)
 
     def read(self, file: ZoneFile) -> bytes:
         """The stored bytes, still compressed.
@@ -172,8 +165,7 @@ class Zone:
         Raises:
             FileNotFoundError: If the file is not there any more.
         """
-        with failures_told(self.url, f"reading {file.address} in"):
-            return cast(bytes, self._fs.cat_file(self._full(file.address)))
+        return self._store.read(file.address)
 
     def remove(self, file: ZoneFile) -> None:
         """Deletes a file's bytes. Nothing happens where they are gone already."""
@@ -185,11 +177,11 @@ class Zone:
 
     def content_hash(self, file: ZoneFile) -> bytes:
         """SHA-256 of the stored bytes, read in pieces."""
-        digest = hashlib.sha256()
-        with self.open(file) as stream:
-            while piece := stream.read(4 << 20):
-                digest.update(piece)
-        return digest.digest()
+        return self._store.content_hash(file.address)
+
+    def remove(self, address: str) -> bool:
+        """Removes the bytes at an address. Returns whether there were any."""
+        return self._store.remove(address)
 
     def _folders_of(self, stream: str, arrived_from: datetime | None, arrived_before: datetime | None) -> Iterator[tuple[str, str]]:
         """Folders to list, each as its parent and its name: days that lie wholly in the span, hours of the others."""
@@ -210,56 +202,11 @@ class Zone:
                 yield day
                 day += _DAY
             return
-        for folder in self._folders(stream):
+        for folder in self._store.folders(stream):
             date = _DATE.match(folder)
             day_found = _day(date[1]) if date else None
             if day_found and not (lowest and day_found + _DAY <= lowest) and not (before and day_found >= before):
                 yield day_found
-
-    def _files_below(self, parent: str, name: str) -> dict[str, dict[str, Any]]:
-        with failures_told(self.url, f"listing {parent}/{name} in"):
-            if self._is_local:
-                return dict(self._walk(self._full(f"{parent}/{name}")))
-            try:
-                return dict(self._fs.find(self._full(parent), prefix=f"{name}/", detail=True))  # one request a thousand objects, none where there are none
-            except FileNotFoundError:
-                raise self._no_bucket() from None
-
-    def _walk(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Files below a folder of this machine. fsspec's own `find` passes over a folder that may not be read as if it were empty."""
-        try:
-            entries = self._fs.ls(path, detail=True)
-        except FileNotFoundError:
-            return
-        for entry in entries:
-            if entry["type"] == "directory":
-                yield from self._walk(entry["name"])
-            else:
-                yield entry["name"], entry
-
-    def _folders(self, prefix: str) -> Sequence[str]:
-        with failures_told(self.url, f"listing {prefix or 'the root'} in"):
-            try:
-                entries = self._fs.ls(self._full(prefix).rstrip("/"), detail=True)
-            except FileNotFoundError:
-                if not self._is_local and not self._fs.exists(self._root.partition("/")[0]):
-                    raise self._no_bucket() from None
-                return []
-        return sorted(str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
-
-    def _no_bucket(self) -> ZoneError:
-        """An empty zone and a missing bucket must not look alike: the one has nothing to land, the other is a mistake."""
-        return ZoneError(f"the bucket of {self.url} does not exist; make it, or correct TIDEMARK_LANDING_URL")
-
-    def _full(self, address: str) -> str:
-        return f"{self._root}/{address}"
-
-    def _relative(self, path: str) -> str:
-        return path[len(self._root) :].lstrip("/")
-
-    def _info(self, address: str) -> dict[str, Any]:
-        with failures_told(self.url, f"looking for {address} in"):
-            return dict(self._fs.info(self._full(address)))
 
     def _write_new(self, folder: str, stem: str, ext: str, data: bytes | Path) -> str:
         """Writes under the first free name, also where another process writes at the same moment."""
@@ -267,44 +214,12 @@ class Zone:
         while True:
             address = f"{folder}/{_safe('name', f'{stem}-{number}.{ext}')}"
             try:
-                if not self._fs.exists(self._full(address)):
-                    self._write(address, data, is_new=True)
+                if not self._store.exists(address):
+                    self._store.write(address, data, is_new=True)
                     return address
             except FileExistsError:
                 pass
             number += 1
-
-    def _write(self, address: str, data: bytes | Path, *, is_new: bool) -> None:
-        with failures_told(self.url, f"writing {address} in"):
-            if self._is_local:
-                self._write_local(address, data, is_new=is_new)
-            elif isinstance(data, Path):  # an object shows when it is complete, in one piece or several
-                self._fs.put_file(str(data), self._full(address), mode="create" if is_new else "overwrite")
-            else:
-                self._fs.pipe_file(self._full(address), data, mode="create" if is_new else "overwrite")
-
-    def _write_local(self, address: str, data: bytes | Path, *, is_new: bool) -> None:
-        target = Path(self._full(address))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            with scratch.open("wb") as file:
-                if isinstance(data, Path):
-                    with data.open("rb") as given:
-                        shutil.copyfileobj(given, file, 4 << 20)
-                else:
-                    file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if not (is_new and _link(scratch, target)):
-                scratch.replace(target)
-        finally:
-            scratch.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _describe(self, address: str, info: dict[str, Any]) -> ZoneFile | None:
         if info.get("type") != "file":
@@ -318,13 +233,13 @@ class Zone:
             return None
         options = dict(part.split("=", 1) for part in parts[3:-1] if "=" in part)
         start = datetime.fromisoformat(date[1]).replace(hour=int(hour[1]), tzinfo=UTC)
-        modified_at = _modified_at(info)
+        written_at = modified_at(info)
         file_format, compression = format_of(name)
         return ZoneFile(
             address=address,
             stream=parts[0],
-            arrived_at=_arrived_at(name, start, modified_at),
-            modified_at=modified_at,
+            arrived_at=_arrived_at(name, start, written_at),
+            modified_at=written_at,
             size_bytes=int(info["size"]),
             version_tag=_version_tag(info),
             tenant_id=options.get("tenant"),
@@ -339,19 +254,8 @@ class Zone:
             address.encode()
         except UnicodeEncodeError:
             raise ZoneError(f"the name {address.encode(errors='surrogateescape')!r} in {self.url} is not UTF-8; rename the file") from None
-        if not self._is_local and ("?versionId=" in address or (address.endswith("/") and int(info["size"]) > 0)):
+        if not self._store.is_local and ("?versionId=" in address or (address.endswith("/") and int(info["size"]) > 0)):
             raise ZoneError(f"the key {address!r} in {self.url} cannot be read by its name; rename the object")
-
-
-def _link(scratch: Path, target: Path) -> bool:
-    """Gives a complete file its final name if nothing has it yet; False where the file system has no hard links and the name must be taken by renaming."""
-    try:
-        os.link(scratch, target)
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            return False
-        raise
-    return True
 
 
 def _day(text: str) -> datetime | None:
@@ -366,11 +270,6 @@ def _arrived_at(name: str, hour: datetime, modified_at: datetime) -> datetime:
     if stamp and int(stamp[1]) == hour.hour:
         return hour.replace(minute=int(stamp[2]), second=int(stamp[3]), microsecond=int(stamp[4]))
     return min(max(modified_at, hour), hour + _HOUR - timedelta(microseconds=1))
-
-
-def _modified_at(info: dict[str, Any]) -> datetime:
-    value = info.get("mtime", info.get("LastModified", 0))
-    return value.astimezone(UTC) if isinstance(value, datetime) else datetime.fromtimestamp(float(value), UTC)
 
 
 def _version_tag(info: dict[str, Any]) -> str:

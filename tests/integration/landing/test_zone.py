@@ -45,7 +45,7 @@ def listed(zone: Zone, arrived_from: datetime, arrived_before: datetime) -> tupl
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ls", "find"):
-            patch.setattr(zone._fs, name, counting(getattr(zone._fs, name)))
+            patch.setattr(zone._store.fs, name, counting(getattr(zone._store.fs, name)))
         files = len(zone.list("orders", arrived_from, arrived_before))
     return files, len(costs), sum(costs)
 
@@ -189,7 +189,7 @@ def test_a_store_that_fails_is_told_and_taken_neither_for_an_empty_zone_nor_for_
         with pytest.raises(ZoneError, match=f"reading {zone.url} failed: .*run it again"):
             stream.read(1)
     for name in ("ls", "find"):
-        monkeypatch.setattr(zone._fs, name, refuse)
+        monkeypatch.setattr(zone._store.fs, name, refuse)
     for span in ((at(0), at(1)), (None, None)):
         with pytest.raises(ZoneError, match=f"in {zone.url} failed"):
             zone.list("orders", *span)

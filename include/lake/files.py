@@ -1,0 +1,228 @@
+"""Lines of the lake in `ops.file`, and how far each stream was exported. All SQL on them is here; readers of the lake begin with `live_files`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import psycopg
+from psycopg.rows import class_row
+
+from include.lake.errors import LakeBusy
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """A file of the lake that is or was entered.
+
+    Attributes:
+        file_id: Its line in `ops.file`.
+        stream: The stream.
+        event_date: UTC day of the event time of its rows.
+        address: Path within the lake.
+        content_hash: SHA-256 of its bytes.
+        size_bytes: Size of its bytes.
+        row_count: Number of rows.
+        content_digest: Digest of its rows (`include.lake.digest`).
+        first_batch_id: Least `_batch_id` that it covers.
+        last_batch_id: Greatest `_batch_id` that it covers.
+        first_event_at: Least event time of its rows.
+        last_event_at: Greatest event time of its rows.
+        contract_version: Version of the contract whose columns it has.
+    """
+
+    file_id: int
+    stream: str
+    event_date: date
+    address: str
+    content_hash: bytes
+    size_bytes: int
+    row_count: int
+    content_digest: bytes
+    first_batch_id: int
+    last_batch_id: int
+    first_event_at: datetime
+    last_event_at: datetime
+    contract_version: str
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file that is complete under its final name and is to be entered; attributes as `LakeFile`."""
+
+    event_date: date
+    address: str
+    content_hash: bytes
+    version_tag: str
+    size_bytes: int
+    row_count: int
+    content_digest: bytes
+    first_batch_id: int
+    last_batch_id: int
+    first_event_at: datetime
+    last_event_at: datetime
+
+
+_LINE = (
+    "file_id, stream, event_date, address, content_hash, size_bytes, row_count, content_digest, first_batch_id, last_batch_id, first_event_at, last_event_at, "
+    "contract_version"
+)
+_KEY = "hashtextextended('tidemark.lake.' || %s, 0)"
+
+
+@contextmanager
+def holding_lake(connection: psycopg.Connection, stream: str) -> Iterator[None]:
+    """Holds the lock of a stream's lake for the session: one export, compaction, sweep or restore of a stream at a time.
+
+    Args:
+        connection: In autocommit, so that the lock outlives transactions. A process that dies gives it back.
+        stream: The stream.
+
+    Raises:
+        LakeBusy: If it was not free within 30 seconds.
+    """
+    try:
+        connection.execute(f"select pg_advisory_lock({_KEY})", (stream,))
+    except psycopg.errors.LockNotAvailable as error:
+        raise LakeBusy(f"the lake of {stream} is being written; try again when that is through") from error
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute(f"select pg_advisory_unlock({_KEY})", (stream,))
+
+
+def lock_lake(connection: psycopg.Connection, stream: str) -> None:
+    """Takes the same lock until the end of the transaction.
+
+    Raises:
+        LakeBusy: If it was not free within 30 seconds.
+    """
+    try:
+        connection.execute(f"select pg_advisory_xact_lock({_KEY})", (stream,))
+    except psycopg.errors.LockNotAvailable as error:
+        raise LakeBusy(f"the lake of {stream} is being written; try again when that is through") from error
+
+
+def live_files(connection: psycopg.Connection, stream: str, first: date | None = None, last: date | None = None) -> list[LakeFile]:
+    """The files that hold the rows of a stream now, by day and batch.
+
+    Args:
+        connection: Of any role that reads `ops.file`.
+        stream: The stream.
+        first: First day, inclusive; None: from the beginning.
+        last: Last day, inclusive; None: to the end.
+    """
+    query = (
+        f"select {_LINE} from ops.file where kind = 'lake' and state = 'live' and stream = %(stream)s "
+        "and event_date >= coalesce(%(first)s::date, '-infinity') and event_date <= coalesce(%(last)s::date, 'infinity') "
+        "order by event_date, last_batch_id, first_batch_id"
+    )
+    with connection.cursor(row_factory=class_row(LakeFile)) as cursor:
+        return cursor.execute(query, {"stream": stream, "first": first, "last": last}).fetchall()
+
+
+def exported_batch(connection: psycopg.Connection, stream: str) -> int | None:
+    """Up to which batch the lake holds the rows of a stream; None before the first export."""
+    row = connection.execute("select exported_batch_id from ops.lake_state where stream = %s", (stream,)).fetchone()
+    return int(row[0]) if row else None
+
+
+def set_exported(connection: psycopg.Connection, stream: str, batch_id: int) -> None:
+    """Moves the mark of `exported_batch`; never back."""
+    connection.execute(
+        "insert into ops.lake_state as s (stream, exported_batch_id) values (%s, %s) on conflict (stream) do update "
+        "set exported_batch_id = greatest(s.exported_batch_id, excluded.exported_batch_id), exported_at = clock_timestamp()",
+        (stream, batch_id),
+    )
+
+
+def editions(connection: psycopg.Connection, stream: str, day: date, first_batch_id: int, last_batch_id: int) -> int:
+    """How many files were ever entered under a day and batch range: a further one gets a name of its own."""
+    row = connection.execute(
+        "select count(*) from ops.file where kind = 'lake' and stream = %s and event_date = %s and first_batch_id = %s and last_batch_id = %s",
+        (stream, day, first_batch_id, last_batch_id),
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def enter(connection: psycopg.Connection, stream: str, contract_version: str, files: Sequence[NewFile]) -> dict[str, int]:
+    """Enters files as live.
+
+    Returns:
+        file_id by address.
+    """
+    entered: dict[str, int] = {}
+    for file in files:
+        row = connection.execute(
+            """
+            insert into ops.file (kind, stream, address, content_hash, version_tag, size_bytes, file_format, contract_version, arrived_at, state, event_date,
+                first_batch_id, last_batch_id, row_count, content_digest, first_event_at, last_event_at)
+            values ('lake', %s, %s, %s, %s, %s, 'parquet', %s, clock_timestamp(), 'live', %s, %s, %s, %s, %s, %s, %s)
+            returning file_id
+            """,
+            (
+                stream,
+                file.address,
+                file.content_hash,
+                file.version_tag,
+                file.size_bytes,
+                contract_version,
+                file.event_date,
+                file.first_batch_id,
+                file.last_batch_id,
+                file.row_count,
+                file.content_digest,
+                file.first_event_at,
+                file.last_event_at,
+            ),
+        ).fetchone()
+        if row is not None:
+            entered[file.address] = int(row[0])
+    return entered
+
+
+def replace(connection: psycopg.Connection, successors: Mapping[int, int | None]) -> None:
+    """Marks live files as replaced, each by the file that holds its rows now; None where the day has no rows any more."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "update ops.file set state = 'replaced', replaced_by = %s, replaced_at = clock_timestamp() where file_id = %s and kind = 'lake' and state = 'live'",
+            [(successor, file_id) for file_id, successor in successors.items()],
+        )
+
+
+def mark_expiring(connection: psycopg.Connection, file_ids: Sequence[int]) -> list[LakeFile]:
+    """Marks live or replaced files whose bytes are about to be removed; from the commit on no reader begins with them.
+
+    Returns:
+        The files, those that were marked before among them.
+    """
+    query = f"update ops.file set state = 'expiring' where kind = 'lake' and file_id = any(%s) and state in ('live', 'replaced', 'expiring') returning {_LINE}"
+    with connection.cursor(row_factory=class_row(LakeFile)) as cursor:
+        return cursor.execute(query, (list(file_ids),)).fetchall()
+
+
+def mark_expired(connection: psycopg.Connection, file_ids: Sequence[int]) -> int:
+    """Marks files whose bytes are gone. Returns how many."""
+    return connection.execute(
+        "update ops.file set state = 'expired', expired_at = clock_timestamp() where kind = 'lake' and file_id = any(%s) and state = 'expiring'",
+        (list(file_ids),),
+    ).rowcount
+
+
+def to_remove(connection: psycopg.Connection, stream: str, grace: timedelta) -> list[int]:
+    """Files whose bytes are to go: replaced for longer than the grace, or marked by a removal that did not get through."""
+    rows = connection.execute(
+        "select file_id from ops.file where kind = 'lake' and stream = %s "
+        "and (state = 'expiring' or (state = 'replaced' and replaced_at <= clock_timestamp() - %s)) order by file_id",
+        (stream, grace),
+    )
+    return [file_id for (file_id,) in rows]
+
+
+def known_addresses(connection: psycopg.Connection, stream: str) -> set[str]:
+    """Addresses whose bytes the lake must keep: live, or replaced and not yet to be removed."""
+    rows = connection.execute("select address from ops.file where kind = 'lake' and stream = %s and state in ('live', 'replaced')", (stream,))
+    return {address for (address,) in rows}

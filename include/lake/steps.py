@@ -1,0 +1,22 @@
+"""Named steps of the lake at which a test can kill the process (`include.landing.crash`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class LakeStep(StrEnum):
+    """Steps of an export, a compaction, a sweep and a restore, in their order."""
+
+    EXPORT_AFTER_SNAPSHOT = "export_after_snapshot"
+    EXPORT_MID_WRITE = "export_mid_write"
+    EXPORT_AFTER_RENAME = "export_after_rename"
+    EXPORT_BEFORE_ENTRY = "export_before_entry"
+    EXPORT_AFTER_ENTRY = "export_after_entry"
+    COMPACT_AFTER_WRITE = "compact_after_write"
+    COMPACT_BEFORE_ENTRY = "compact_before_entry"
+    COMPACT_AFTER_ENTRY = "compact_after_entry"
+    SWEEP_MID = "sweep_mid"
+    RESTORE_MID_COPY = "restore_mid_copy"
+    RESTORE_BEFORE_COMMIT = "restore_before_commit"
+    RESTORE_AFTER_COMMIT = "restore_after_commit"
