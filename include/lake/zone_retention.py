@@ -13,7 +13,7 @@ from include.contracts.model import Contract
 from include.landing.crash import crash_point
 from include.landing.originals import find_landed
 from include.landing.zone import Zone
-from include.lake.crash import LakeStep
+from include.lake.steps import LakeStep
 from include.settings import get_settings
 from include.warehouse import Role, connect
 
@@ -89,7 +89,7 @@ def expire_zone(stream: str, at: datetime) -> ZoneExpiry:
             for number, (_, address, version_tag, content_hash, _) in enumerate(marked):
                 found = find_landed(zone, address, version_tag, bytes(content_hash))
                 if found is not None:
-                    zone.remove(found)
+                    zone.remove(found.address)
                 if number == 0:
                     crash_point(LakeStep.ZONE_MID_DELETE)
             connection.execute(

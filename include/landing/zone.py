@@ -167,14 +167,6 @@ class Zone:
         """
         return self._store.read(file.address)
 
-    def remove(self, file: ZoneFile) -> None:
-        """Deletes a file's bytes. Nothing happens where they are gone already."""
-        with failures_told(self.url, f"deleting {file.address} in"):
-            try:
-                self._fs.rm_file(self._full(file.address))
-            except FileNotFoundError:
-                return
-
     def content_hash(self, file: ZoneFile) -> bytes:
         """SHA-256 of the stored bytes, read in pieces."""
         return self._store.content_hash(file.address)

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
@@ -14,7 +14,7 @@ create table ops.partition_state (
     state text not null check (state in ('expired', 'restored', 'deleted')),
     row_count bigint not null check (row_count >= 0),
     content_digest bytea not null,
-    batch_id bigint not null references ops.batch deferrable initially deferred,
+    batch_id bigint references ops.batch deferrable initially deferred,
     changed_at timestamptz not null default clock_timestamp(),
     keep_until timestamptz,
     primary key (stream, month),
@@ -26,7 +26,7 @@ comment on column ops.partition_state.state is
     'expired: dropped from raw, in the lake; restored: attached again for some days; deleted: gone from the lake too, as the contract says.';
 comment on column ops.partition_state.row_count is 'Rows of the month when it last left raw.';
 comment on column ops.partition_state.content_digest is 'SHA-256 over day, row count and digest of each of its days when it last left raw, in order.';
-comment on column ops.partition_state.batch_id is 'Batch of kind expiry that dropped it last.';
+comment on column ops.partition_state.batch_id is 'Batch of kind expiry that dropped it last; NULL where this warehouse knows the month from a lake only.';
 comment on column ops.partition_state.keep_until is 'Until when a restored month stays in raw; the next retention run after that drops it again.';
 
 create table ops.rebuild (
