@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -101,6 +101,17 @@ def set_expired(connection: psycopg.Connection, stream: str, month: date, days: 
         "batch_id = excluded.batch_id, keep_until = null, changed_at = clock_timestamp()",
         (stream, month, sum(day.rows for day in days.values()), digest_of_days(days), batch_id),
     )
+
+
+def set_adopted(connection: psycopg.Connection, stream: str, months: Sequence[date]) -> None:
+    """Enters months of a lake that this warehouse took over as expired, each with what the lines of the lake's files say of its days."""
+    for month in months:
+        days = connection.execute(
+            "select event_date, sum(row_count)::bigint, string_agg(content_digest, '' order by last_batch_id, first_batch_id) from ops.file "
+            "where kind = 'lake' and state = 'live' and stream = %s and event_date between %s and %s group by event_date",
+            (stream, month, last_day(month)),
+        )
+        set_expired(connection, stream, month, {day: Digest(rows, bytes(digest)) for day, rows, digest in days}, None)
 
 
 def set_restored(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> None:
