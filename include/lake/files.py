@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
@@ -55,7 +56,6 @@ class NewFile:
     event_date: date
     address: str
     content_hash: bytes
-    version_tag: str
     size_bytes: int
     row_count: int
     content_digest: bytes
@@ -63,8 +63,44 @@ class NewFile:
     last_batch_id: int
     first_event_at: datetime
     last_event_at: datetime
+    contract_version: str
 
 
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the landing zone that rows of a lake file came in: its ledger line, as far as it belongs to the rows. Attributes as columns of `ops.file`."""
+
+    file_id: int
+    tenant_id: str
+    address: str
+    content_hash: bytes
+    version_tag: str
+    size_bytes: int
+    file_format: str
+    mapping: str | None
+    contract_version: str | None
+    arrived_at: datetime
+    published_at: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {name: value.hex() if isinstance(value, bytes) else value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> SourceFile:
+        """From what `as_dict` gave."""
+        published_at = document["published_at"]
+        return cls(
+            **{
+                **document,
+                "content_hash": bytes.fromhex(document["content_hash"]),
+                "arrived_at": datetime.fromisoformat(document["arrived_at"]),
+                "published_at": None if published_at is None else datetime.fromisoformat(published_at),
+            }
+        )
+
+
+_SOURCE = "file_id, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, published_at"
 _LINE = (
     "file_id, stream, event_date, address, content_hash, size_bytes, row_count, content_digest, first_batch_id, last_batch_id, first_event_at, last_event_at, "
     "contract_version"
@@ -148,7 +184,7 @@ def editions(connection: psycopg.Connection, stream: str, day: date, first_batch
     return int(row[0]) if row else 0
 
 
-def enter(connection: psycopg.Connection, stream: str, contract_version: str, files: Sequence[NewFile]) -> dict[str, int]:
+def enter(connection: psycopg.Connection, stream: str, files: Sequence[NewFile]) -> dict[str, int]:
     """Enters files as live.
 
     Returns:
@@ -167,9 +203,9 @@ def enter(connection: psycopg.Connection, stream: str, contract_version: str, fi
                 stream,
                 file.address,
                 file.content_hash,
-                file.version_tag,
+                file.content_hash.hex(),
                 file.size_bytes,
-                contract_version,
+                file.contract_version,
                 file.event_date,
                 file.first_batch_id,
                 file.last_batch_id,
@@ -226,3 +262,42 @@ def known_addresses(connection: psycopg.Connection, stream: str) -> set[str]:
     """Addresses whose bytes the lake must keep: live, or replaced and not yet to be removed."""
     rows = connection.execute("select address from ops.file where kind = 'lake' and stream = %s and state in ('live', 'replaced')", (stream,))
     return {address for (address,) in rows}
+
+
+def unknown(connection: psycopg.Connection, addresses: Sequence[str]) -> list[str]:
+    """Of the addresses those that no file of the lake ever had."""
+    rows = connection.execute(
+        "select address from unnest(%s::text[]) as a (address) where not exists (select from ops.file as f where f.address = a.address and f.kind = 'lake')",
+        (list(addresses),),
+    )
+    return [address for (address,) in rows]
+
+
+def last_file_id(connection: psycopg.Connection) -> int:
+    """The greatest number of any file."""
+    row = connection.execute("select coalesce(max(file_id), 0) from ops.file").fetchone()
+    return int(row[0]) if row else 0
+
+
+def sources(connection: psycopg.Connection, file_ids: Collection[int]) -> list[SourceFile]:
+    """Ledger lines of files of the zone, by number."""
+    with connection.cursor(row_factory=class_row(SourceFile)) as cursor:
+        query = f"select {_SOURCE} from ops.file where kind = 'arrival' and file_id = any(%s) order by file_id"
+        return cursor.execute(query, (list(file_ids),)).fetchall()
+
+
+def enter_sources(connection: psycopg.Connection, stream: str, lines: Sequence[SourceFile]) -> list[SourceFile]:
+    """Enters files of the zone that are known from the lake only, under their own numbers, as `restored`. What is there already stays as it is.
+
+    Returns:
+        Those whose number, or whose address and content, belong to another line.
+    """
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"insert into ops.file (stream, state, {_SOURCE}) overriding system value "
+            "values (%s, 'restored', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+            [(stream, *vars(line).values()) for line in lines],
+        )
+    there = connection.execute("select file_id, address, content_hash from ops.file where file_id = any(%s)", ([line.file_id for line in lines],))
+    known = {(file_id, address, bytes(content_hash)) for file_id, address, content_hash in there}
+    return [line for line in lines if (line.file_id, line.address, line.content_hash) not in known]
