@@ -8,7 +8,7 @@ grants stay.
 
 **Schedule and lateness.** By hand only, on a quiet hour: builds of micro-batches wait for their turn between its tasks.
 
-**On failure.** Clear the failed task and those after it: they go on with the horizon of the run. Or trigger a new run, which begins again.
+**On failure.** Refused once months have left raw, with the command that brings them back: `tidemark rebuild`. Otherwise clear the failed task and those after it: they go on with the horizon of the run. Or trigger a new run, which begins again.
 """
 
 from __future__ import annotations

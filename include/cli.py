@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import corrections, data, demo, quarantine, stack, transform
+from include.commands import corrections, data, demo, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +29,8 @@ app.add_typer(corrections.app, name="corrections")
 app.command()(data.sql)
 app.command()(transform.trace)
 app.command()(transform.build)
+app.command()(retention.rebuild)
+app.add_typer(retention.app, name="retention")
 app.command()(stack.doctor)
 app.add_typer(data.contracts_app, name="contracts")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(stack.airflow)
@@ -41,6 +43,7 @@ EXPECTED = (
     "include.warehouse.connection.WarehouseUnavailable",
     "include.contracts.errors.DefinitionError",
     "include.landing.errors.LandingError",
+    "include.lake.errors.LakeError",
     "include.transform.build.TransformFailed",
     "include.transform.trace.TraceError",
     "include.transform.invocation.DbtError",
