@@ -17,7 +17,7 @@ from include.lake.expire import MonthHeldBack, expire_month, unread
 from include.lake.months import MonthState, last_day, months, next_month, partition_of, partitions, set_deleted, start_of
 from include.lake.rebuild_state import unfinished
 from include.lake.steps import LakeStep
-from include.lake.sweep import sweep
+from include.lake.sweep import sweep_stream
 from include.lake.zone_retention import due_in_zone, expire_zone
 from include.landing.crash import crash_point
 from include.transform.expiring import consumers
@@ -141,7 +141,7 @@ def expire_lake(at: datetime, only: Sequence[str] = ()) -> list[Item]:
                     set_deleted(connection, contract.stream, item.month)
                 crash_point(LakeStep.LAKE_AFTER_MARK)
             if contract.expires:
-                sweep(contract.stream)  # what is marked goes, that of a run that was killed included
+                sweep_stream(contract.stream)  # what is marked goes, that of a run that was killed included
             items += due
     return items
 
