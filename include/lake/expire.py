@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import psycopg
 
@@ -15,6 +15,7 @@ from include.lake.export import export_days, export_stream
 from include.lake.months import last_day, month_of, next_month, partition_of, set_expired, start_of
 from include.lake.steps import LakeStep
 from include.lake.verify import verify
+from include.landing import ledger
 from include.landing.crash import crash_point
 from include.landing.movements import Movement, Movements, Reason, write_movements
 
@@ -130,13 +131,14 @@ def _drop(connection: psycopg.Connection, stream: str, month: date, models: Coll
             waiting = unread(connection, stream, month, models)
             if waiting:
                 raise MonthHeldBack(f"{month:%Y-%m} of {stream} stays in raw: {'; '.join(waiting)}")
-            batch_id = _write_batch(connection, stream)
+            batch_id, started_at = _next_batch(connection)
             movements: Movements = Movements()
             rows = 0
             for origin, count in connection.execute("select batch_id, row_count from ops.partition_rows(%s, %s, true)", (stream, partition)):
                 movements[Movement(partition, origin, Reason.EXPIRY)] = -count
                 rows += count
             write_movements(connection, stream, batch_id, movements)
+            ledger.write_move(connection, stream, batch_id, started_at, "expiry", -rows)
             set_expired(connection, stream, month, in_lake, batch_id)
             connection.execute("select ops.drop_expired_partition(%s, %s)", (stream, month))
             crash_point(LakeStep.EXPIRE_BEFORE_COMMIT)
@@ -153,18 +155,8 @@ def _is_to_be_exported(connection: psycopg.Connection, stream: str, partition: s
     return row is not None and row[0] > (files.exported_batch(connection, stream) or 0)
 
 
-def _write_batch(connection: psycopg.Connection, stream: str) -> int:
-    """Enters a batch that lands nothing, under the stream's lock."""
-    row = connection.execute(
-        """
-        with batch as (
-            insert into ops.batch (batch_id, stream, started_at, kind, files, landed, accepted, quarantined, duplicate, corrected)
-            values (nextval('ops.batch_id_seq'), %(stream)s, clock_timestamp(), 'expiry', 0, 0, 0, 0, 0, 0) returning batch_id
-        )
-        update ops.stream_state as s set last_batch_id = batch.batch_id from batch where s.stream = %(stream)s returning batch.batch_id
-        """,
-        {"stream": stream},
-    ).fetchone()
+def _next_batch(connection: psycopg.Connection) -> tuple[int, datetime]:
+    row = connection.execute("select nextval('ops.batch_id_seq'), clock_timestamp()").fetchone()
     if row is None:
-        raise LakeError(f"{stream} has no state although it has rows; nothing was changed")
-    return int(row[0])
+        raise LakeError("the warehouse gave no batch id")
+    return int(row[0]), row[1]

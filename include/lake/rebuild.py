@@ -10,7 +10,7 @@ from datetime import date, datetime
 import psycopg
 
 from include.contracts import load_contract, streams
-from include.lake import rebuild_state
+from include.lake import rebuild_state, store
 from include.lake.errors import LakeError
 from include.lake.expire import MonthHeldBack, expire_month
 from include.lake.months import MonthState, months, next_month, set_adopted, start_of
@@ -89,12 +89,21 @@ def rebuild_from_lake(at: datetime, progress: Progress = log.info) -> Rebuilt:
     with connect(Role.LOADER, autocommit=True) as connection:
         work = _begin(connection, EVERYTHING, is_from_lake=True)
         if work.whole_done_at is None:
-            for stream in streams():
+            for stream in _in_lake():
                 _take_over(connection, stream, progress)
             progress("building what raw holds")
             build(EVERYTHING, fix_horizon(), in_raw_only=True, run_tests=False)
             rebuild_state.set_whole_done(connection, work.rebuild_id)
         return _month_by_month(connection, work, at, progress)
+
+
+def _in_lake() -> list[str]:
+    """Streams that were ever exported to the lake."""
+    lake = store.open_lake()
+    found = [stream for stream in streams() if store.read_manifest(lake, stream) is not None]
+    if not found:
+        raise LakeError(f"{lake.url} has no {store.MANIFEST} of any stream: nothing was exported there, or TIDEMARK_LAKE_URL names another place")
+    return found
 
 
 def _take_over(connection: psycopg.Connection, stream: str, progress: Progress) -> None:

@@ -98,7 +98,6 @@ def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_un
             if restored.rows != known.row_count:
                 raise LakeDamaged(f"{known.row_count:,} rows of {month:%Y-%m} of {stream} left raw, and the lake holds {restored.rows:,}; nothing was restored")
             set_restored(connection, stream, month, keep_until)
-            crash_point(LakeStep.RESTORE_BEFORE_COMMIT)
     except psycopg.errors.LockNotAvailable as error:
         raise LakeBusy(f"{month:%Y-%m} of {stream} was not restored: a lock was not free within 30 s; run it again") from error
     crash_point(LakeStep.RESTORE_AFTER_COMMIT)

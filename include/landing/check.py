@@ -39,7 +39,7 @@ def newest_rows(connection: psycopg.Connection, stream: str, window: int) -> tup
     rows = quarantined = 0
     newest = connection.execute(
         "select f.file_id, f.landed, least(f.landed, (select count(*) from ops.quarantine as q where q.file_id = f.file_id and q.state = 'open')) "
-        "from ops.file as f where f.stream = %s and f.batch_id is not null and f.landed > 0 "
+        "from ops.file as f where f.kind = 'arrival' and f.stream = %s and f.state not in ('pending', 'failed', 'restored') and f.landed > 0 "
         "order by f.batch_id desc, f.arrived_at desc, f.address desc limit %s",
         (stream, window),
     )
@@ -83,7 +83,7 @@ def _silence(connection: psycopg.Connection, contract: Contract, now: datetime) 
 
 
 def _failed(connection: psycopg.Connection, stream: str) -> list[str]:
-    rows = connection.execute("select address, error from ops.file where stream = %s and state = 'failed' order by address", (stream,)).fetchall()
+    rows = connection.execute("select address, error from ops.file where kind = 'arrival' and stream = %s and state = 'failed' order by address", (stream,)).fetchall()
     if not rows:
         return []
     address, error = rows[0]

@@ -1,4 +1,7 @@
-"""The ledger: which files of the zone are landed, quarantined, waiting or set aside, and the state of each stream. All SQL on `ops.file` is here."""
+"""The ledger: which files of the zone are landed, quarantined, waiting or set aside, and the state of each stream.
+
+All SQL on arrivals in `ops.file` is here; files of the lake stand in the same table under another kind.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from include.landing.source import stored_format
 from include.landing.zone import DEFAULT_TENANT, ZoneFile
 
 MAX_ATTEMPTS = 3
-_FINAL = ("landed", "quarantined", "failed")
+_FINAL = ("landed", "quarantined", "failed", "expiring", "expired")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class KnownFile:
 
     @property
     def is_settled(self) -> bool:
-        """Nothing is left to do: landed, quarantined whole, or set aside."""
+        """Nothing is left to do: landed, quarantined whole, or set aside; or so it was, and its bytes have gone since."""
         return self.state in _FINAL
 
 
@@ -96,7 +99,7 @@ class StreamState:
 def known_files(connection: psycopg.Connection, addresses: Sequence[str]) -> dict[str, list[KnownFile]]:
     """What the ledger knows about addresses; an address has one entry for each content it ever had."""
     found: dict[str, list[KnownFile]] = {}
-    rows = connection.execute("select address, content_hash, version_tag, state from ops.file where address = any(%s)", (list(addresses),))
+    rows = connection.execute("select address, content_hash, version_tag, state from ops.file where kind = 'arrival' and address = any(%s)", (list(addresses),))
     for address, content_hash, version_tag, state in rows:
         found.setdefault(address, []).append(KnownFile(address, bytes(content_hash), version_tag, state))
     return found
@@ -231,7 +234,7 @@ def record_failure(connection: psycopg.Connection, arrival: Arrival, contract_ve
         values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', 1, %s)
         on conflict (address, content_hash) do update
         set attempts = ops.file.attempts + 1, error = excluded.error, version_tag = excluded.version_tag,
-            state = case when ops.file.state = 'pending' and ops.file.attempts + 1 >= %s then 'failed' else ops.file.state end
+            state = case when ops.file.state in ('pending', 'restored') and ops.file.attempts + 1 >= %s then 'failed' else ops.file.state end
         returning state
         """,
         (*_line(arrival, contract_version), error[:2000], MAX_ATTEMPTS),
@@ -280,13 +283,49 @@ def write_batch(
         "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (batch_id, stream, started_at, kind, len(files), *totals),
     )
+    _move_watermark(connection, stream, batch_id, last_event_at, last_arrived_at, started_at)
+
+
+def write_move(
+    connection: psycopg.Connection,
+    stream: str,
+    batch_id: int,
+    started_at: datetime,
+    kind: str,
+    rows: int,
+    last_event_at: datetime | None = None,
+    last_arrived_at: datetime | None = None,
+) -> None:
+    """Writes a batch that moved stored rows between raw and the lake, and moves the stream's watermark.
+
+    Args:
+        connection: In a transaction that holds the stream's lock.
+        stream: The stream.
+        batch_id: Drawn under that lock.
+        started_at: When it began.
+        kind: `restore` or `expiry`.
+        rows: Rows that came into raw; negative where they left it. Accepted rows of all batches add up to what raw holds.
+        last_event_at: Greatest event time of rows that came.
+        last_arrived_at: Last arrival of rows that came.
+    """
+    connection.execute(
+        "insert into ops.batch (batch_id, stream, started_at, kind, files, landed, accepted, quarantined, duplicate, corrected) "
+        "values (%s, %s, %s, %s, 0, %s, %s, 0, 0, 0)",
+        (batch_id, stream, started_at, kind, rows, rows),
+    )
+    _move_watermark(connection, stream, batch_id, last_event_at, last_arrived_at, started_at)
+
+
+def _move_watermark(
+    connection: psycopg.Connection, stream: str, batch_id: int, last_event_at: datetime | None, last_arrived_at: datetime | None, landed_at: datetime
+) -> None:
     connection.execute(
         """
         insert into ops.stream_state as s (stream, last_batch_id, last_event_at, last_arrived_at, last_landed_at) values (%s, %s, %s, %s, %s)
         on conflict (stream) do update set last_batch_id = excluded.last_batch_id, last_event_at = greatest(s.last_event_at, excluded.last_event_at),
             last_arrived_at = greatest(s.last_arrived_at, excluded.last_arrived_at), last_landed_at = excluded.last_landed_at
         """,
-        (stream, batch_id, last_event_at, last_arrived_at, started_at),
+        (stream, batch_id, last_event_at, last_arrived_at, landed_at),
     )
 
 

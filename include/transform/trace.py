@@ -174,7 +174,7 @@ def _descend(connection: psycopg.Connection, project: _Project, node: Node, rows
         if name.startswith("stg_"):
             found.raw.extend(_raw_rows(name[4:], made))
         elif name == "ops.file":
-            found.files.extend(row["address"] for row in made)
+            found.files.extend(row["address"] for row in made if row["kind"] == "arrival")
         elif (onward := lower["config"].get("meta", {}).get("traced_to")) is not None:
             _descend_through(connection, project, onward, made, found)
         else:

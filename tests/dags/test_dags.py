@@ -29,6 +29,7 @@ DAG_IDS = {
     "publish_docs",
     "keep_house",
     "apply_retention",
+    "export_lake",
 }
 
 

@@ -43,7 +43,7 @@ def assert_balanced() -> None:
             "with lines as (select batch_id, 'load' as kind, landed, accepted, quarantined, duplicate, corrected from ops.file where batch_id is not null "
             "union all select batch_id, 'replay', landed, accepted, quarantined, duplicate, corrected from ops.file_replay) "
             "select b.batch_id from ops.batch as b left join lines as l using (batch_id, kind) group by b.batch_id "
-            "having (b.files, b.landed, b.accepted, b.quarantined, b.duplicate, b.corrected) is distinct from "
+            "having b.kind in ('load', 'replay') and (b.files, b.landed, b.accepted, b.quarantined, b.duplicate, b.corrected) is distinct from "
             "(count(l.landed), sum(l.landed), sum(l.accepted), sum(l.quarantined), sum(l.duplicate), sum(l.corrected))"
         ).fetchall()
         assert unequal == []

@@ -8,7 +8,9 @@ with
 
 ledger as (
 
-    select * from {{ source('ops', 'file') }}
+    select *
+    from {{ source('ops', 'file') }}
+    where kind = 'arrival'
 
 ),
 

@@ -9,7 +9,7 @@ files as (
 
     select *
     from {{ ref('fct_landing_file') }}
-    where file_state <> 'pending'
+    where file_state not in ('pending', 'restored')
 
 ),
 
@@ -20,7 +20,7 @@ daily as (
         stream,
         arrived_date,
         count(*) as file_count,
-        -- A file whose bytes have left the zone still was readable, unless it says why not.
+        -- the bytes of an expired file are gone; an error says that they could not be read when they were there
         count(*) filter (where file_state = 'landed' or (file_state in ('expiring', 'expired') and error_message is null)) as readable_file_count,
         count(*) filter (where file_state = 'failed') as failed_file_count,
         sum(landed_count)::bigint as landed_count,

@@ -25,6 +25,7 @@ files as (
         {{ date_of('arrived_at') }} as arrived_date,
         landed
     from {{ source('ops', 'file') }}
+    where kind = 'arrival'
 
 ),
 

@@ -90,39 +90,45 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set time
 declare
     parent regclass := to_regclass(format('raw.%I', stream));
     partition_name text := ops.month_partition(stream, month);
+    aside_name text := partition_name || '_aside';
 begin
     if parent is null or not exists (select from pg_partitioned_table p where p.partrelid = parent and p.partstrat = 'r') then
         raise exception 'stream % has no table partitioned by month', stream using errcode = 'invalid_parameter_value';
     end if;
-    perform pg_advisory_xact_lock(hashtextextended('tidemark.partition.' || partition_name, 0));
     if to_regclass(format('raw.%I', partition_name)) is not null then
         raise exception 'raw.% is there already', partition_name using errcode = 'duplicate_table';
     end if;
     -- Without indexes: attaching makes them, which is faster than filling them row by row.
-    execute format('create table raw.%I (like %s including all excluding indexes)', partition_name, parent);
-    execute format('grant select, insert on raw.%I to tidemark_loader', partition_name);
-    return partition_name;
+    execute format('create table raw.%I (like %s including all excluding indexes)', aside_name, parent);
+    execute format('grant select, insert on raw.%I to tidemark_loader', aside_name);
+    return aside_name;
 end
 $$;
-comment on function ops.make_month_aside is 'Makes the table of a month of a stream without attaching it, for rows that come back from the lake.';
+comment on function ops.make_month_aside is
+    'Makes a table for a month of a stream that is no partition yet, for rows that come back from the lake. To be attached in the same transaction.';
 
 create function ops.attach_month(stream text, month date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
 declare
     parent regclass := to_regclass(format('raw.%I', stream));
     partition_name text := ops.month_partition(stream, month);
-    child regclass := to_regclass(format('raw.%I', partition_name));
+    aside regclass := to_regclass(format('raw.%I', partition_name || '_aside'));
     first_day timestamptz := date_trunc('month', month::timestamptz);
 begin
-    if parent is null or child is null or exists (select from pg_inherits i where i.inhrelid = child) then
-        raise exception 'raw.% is not a table made aside', partition_name using errcode = 'invalid_parameter_value';
+    if parent is null or aside is null then
+        raise exception 'no table was made aside for raw.%', partition_name using errcode = 'invalid_parameter_value';
     end if;
-    execute format('revoke select, insert on raw.%I from tidemark_loader', partition_name);
+    perform pg_advisory_xact_lock(hashtextextended('tidemark.partition.' || partition_name, 0));
+    if to_regclass(format('raw.%I', partition_name)) is not null then
+        raise exception 'raw.% is there already', partition_name using errcode = 'duplicate_table';
+    end if;
+    execute format('revoke select, insert on %s from tidemark_loader', aside);
+    execute format('alter table %s rename to %I', aside, partition_name);
     execute format('alter table %s attach partition raw.%I for values from (%L) to (%L)', parent, partition_name, first_day, first_day + interval '1 month');
     insert into ops.ddl_log (statement, asked_by) values (format('partition raw.%I restored', partition_name), session_user);
 end
 $$;
-comment on function ops.attach_month is 'Attaches a table that ops.make_month_aside made in the same transaction; its rows are seen from the commit on.';
+comment on function ops.attach_month is 'Makes the table of ops.make_month_aside the partition of its month.';
 
 create function ops.number_beyond(file_id bigint, batch_id bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
