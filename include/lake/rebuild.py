@@ -64,6 +64,7 @@ def rebuild(selector: str, at: datetime, progress: Progress = log.info) -> Rebui
         TransformFailed: If a model or a data test failed; run it again once it is mended.
     """
     with connect(Role.LOADER, autocommit=True) as connection:
+        rebuild_state.be_the_only_one(connection)
         work = _begin(connection, selector, is_from_lake=False)
         if work.whole_done_at is None:
             progress("rebuilding what raw holds")
@@ -87,6 +88,7 @@ def rebuild_from_lake(at: datetime, progress: Progress = log.info) -> Rebuilt:
         TransformFailed: If a model or a data test failed.
     """
     with connect(Role.LOADER, autocommit=True) as connection:
+        rebuild_state.be_the_only_one(connection)
         work = _begin(connection, EVERYTHING, is_from_lake=True)
         if work.whole_done_at is None:
             for stream in _in_lake():

@@ -8,6 +8,8 @@ from datetime import date, datetime
 import psycopg
 from psycopg.rows import class_row
 
+from include.lake.errors import LakeBusy
+
 
 @dataclass(frozen=True)
 class Rebuild:
@@ -31,6 +33,17 @@ class Rebuild:
     def command(self) -> str:
         """The command that goes on with it."""
         return "tidemark rebuild --from-lake" if self.is_from_lake else f'tidemark rebuild --select "{self.selector}"'
+
+
+def be_the_only_one(connection: psycopg.Connection) -> None:
+    """Takes the lock of rebuilds for as long as the connection lives; a process that dies gives it back.
+
+    Raises:
+        LakeBusy: If another process has it.
+    """
+    row = connection.execute("select pg_try_advisory_lock(hashtextextended('tidemark.rebuild', 0))").fetchone()
+    if row != (True,):
+        raise LakeBusy("a rebuild is under way in another process")
 
 
 def unfinished(connection: psycopg.Connection) -> Rebuild | None:
