@@ -4,7 +4,7 @@
 that has left raw comes back from it.
 
 **Reads and writes.** Reads committed batches of `raw.<stream>` since the last export. Writes `lake/<stream>/event_date=…/`, its lines in `ops.file`,
-`ops.lake_state` and the manifest of the stream. A day whose rows were corrected is written anew. `keep_house` makes one file of the day's many.
+`ops.lake_state` and the manifest of the stream. A day whose rows were corrected is written anew. `keep_lake` makes one file of a day's many.
 
 **Schedule and lateness.** Hourly; what landed since is in the next run. Emits no asset: nothing waits for the lake.
 

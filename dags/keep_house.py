@@ -4,8 +4,7 @@
 first event of a new month would have to make its partition while loading.
 
 **Reads and writes.** Runs every data test over whole tables; between nights only touched buckets are tested. Compares every raw
-partition with the movements of its rows. Makes partitions seven days ahead. Makes one file a day of what the exports of a day wrote to the lake, and removes
-files of the lake that were replaced more than a day ago or that no export ever entered.
+partition with the movements of its rows. Makes partitions seven days ahead.
 Removes runs, task instances and logs of Airflow and build history of `ops` older than the retention in the Airflow variables. Vacuums and analyzes.
 Never touches raw rows, ledger or quarantine.
 
@@ -22,7 +21,6 @@ from typing import Any
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Variable, dag, task
 
-from include.contracts import streams
 from include.tags import Pool, Tag
 
 
@@ -70,13 +68,6 @@ def keep_house():
 
         return vacuum()
 
-    # Files of the lake that were replaced stay for a day, so that whoever reads them may finish.
-    @task
-    def keep_lake(stream: str) -> dict[str, int]:
-        from include.stack.housekeeping import keep_lake
-
-        return keep_lake(stream)
-
     @task
     def compare_partitions() -> int:
         from include.landing import check_partitions
@@ -91,8 +82,6 @@ def keep_house():
         check_everything(fix_horizon())
 
     make_partitions_ahead()
-    for stream in streams():
-        keep_lake.override(task_id=f"keep_lake_{stream}")(stream)
     compare_partitions()
     test_all_marts()
     clean_airflow() >> remove_old_logs()

@@ -32,7 +32,7 @@ def export(streams: Streams = None, as_json: Json = False) -> None:
 
 @app.command()
 def compact(streams: Streams = None, as_json: Json = False) -> None:
-    """Makes one file of each day that has several. keep_house does so every day."""
+    """Makes one file of each day that has several. The DAG keep_lake does so every day."""
     from include.lake.compact import compact_stream
 
     done = [compact_stream(stream) for stream in _streams(streams)]
@@ -48,7 +48,7 @@ def sweep(
     grace: Annotated[float, typer.Option("--grace-hours", min=0, help="Leave alone what was replaced or written less than so many hours ago.")] = 24,
     as_json: Json = False,
 ) -> None:
-    """Removes files that others replaced, and files that no export ever entered. keep_house does so every day."""
+    """Removes files that others replaced, and files that no export ever entered. The DAG keep_lake does so every day."""
     from include.lake.sweep import sweep_stream
 
     done = [sweep_stream(stream, grace=timedelta(hours=grace)) for stream in _streams(streams)]

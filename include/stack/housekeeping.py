@@ -83,20 +83,6 @@ def prune_ops_history(*, keep: timedelta) -> dict[str, int]:
     return dict(row[0]) if row else {}
 
 
-def keep_lake(stream: str) -> dict[str, int]:
-    """Makes one file of each day of a stream that has several, and removes what nobody needs any more. Returns what was done."""
-    from include.lake.compact import compact_stream
-    from include.lake.sweep import sweep_stream
-
-    compacted, swept = compact_stream(stream), sweep_stream(stream)
-    return {
-        "days_compacted": compacted.days,
-        "files_compacted": compacted.files,
-        "files_removed": swept.replaced + swept.strangers,
-        "bytes_removed": swept.size_bytes,
-    }
-
-
 def vacuum() -> int:
     """Vacuums and analyzes every table, each as the role that may. Returns how many."""
     done = 0

@@ -13,7 +13,7 @@ from typing import Any
 from include.tags import Pool, Tag
 
 HEADINGS = ("**Purpose.**", "**Reads and writes.**", "**Schedule and lateness.**", "**On failure.**")
-HEAVY = {"pandas", "polars", "numpy", "sklearn", "mlflow", "dbt", "ml", "include.landing", "include.simulator", "psycopg", "sqlalchemy"}
+HEAVY = {"pandas", "polars", "numpy", "sklearn", "mlflow", "dbt", "ml", "include.landing", "include.lake", "include.simulator", "psycopg", "sqlalchemy"}
 # What a task imports says what it writes; what it writes says which pool bounds it.
 POOL_OF = {
     re.compile(r"from include\.transform import .*\b(build|fix_horizon|generate_docs)\b"): Pool.DBT,

@@ -30,6 +30,7 @@ DAG_IDS = {
     "keep_house",
     "apply_retention",
     "export_lake",
+    "keep_lake",
 }
 
 

@@ -1,4 +1,4 @@
-"""Landing zones in both stores."""
+"""A store in S3 beside the folders that other tests use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A zone in a bucket of its own; the environment of this process and its children leads there."""
+    """A folder in a bucket of its own; the environment of this process and its children leads there."""
     for name, value in credentials(s3_endpoint).items():
         monkeypatch.setenv(name, value)
     S3FileSystem.clear_instance_cache()
