@@ -26,8 +26,8 @@ from include.tags import Pool, Tag
 
 
 @dag(
-    # At 04:40 every day, when keep_house is through and little else runs.
-    schedule=CronDataIntervalTimetable("40 4 * * *", timezone="UTC"),
+    # At 05:10 every day, when keep_house and keep_lake are through and little else runs.
+    schedule=CronDataIntervalTimetable("10 5 * * *", timezone="UTC"),
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,

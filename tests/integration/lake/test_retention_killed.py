@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,12 +14,11 @@ from include.lake.recall import recall
 from include.lake.retention import RetentionError, expire_lake, expire_raw, expire_zone_files, plan
 from include.lake.steps import LakeStep
 from include.landing import check_partitions, land_pending
-from include.landing.crash import CRASH_AT
 from include.landing.quarantine import Filter, discard, list_quarantined
 from include.landing.replay import replay
-from include.settings import REPOSITORY
 from include.warehouse import Role, connect
 from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, readings, rows_in_raw, states
+from tests.support.lake import KILLED, killed_at
 from tests.support.landing import assert_balanced, raw_rows
 from tests.support.payloads import at, order, put, telemetry
 from tests.support.scenario import File, land
@@ -37,12 +31,6 @@ RECALL = "from include.lake.recall import recall; from tests.support.aged import
 FORGET = "from include.lake.retention import expire_lake; from tests.support.aged import *; from datetime import timedelta; expire_lake(LATER + timedelta(365))"
 CLEAN = "from include.lake.zone_retention import expire_zone; from datetime import datetime, UTC; expire_zone('device_telemetry', datetime(2200, 1, 1, tzinfo=UTC))"
 NEVER_MIND = at(365 * 100)
-
-
-def killed_at(step: LakeStep, code: str) -> None:
-    environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(REPOSITORY), check=False, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, (step, done.returncode, done.stderr[-2000:])
 
 
 def leave(*months: object) -> None:
@@ -73,13 +61,13 @@ def test_a_month_killed_on_its_way_out_and_in_is_lost_and_doubled_nowhere(wareho
     land_three_months()
     everything = raw_rows(STREAM)
     for step in (LakeStep.EXPIRE_AFTER_VERIFY, LakeStep.EXPIRE_BEFORE_COMMIT, LakeStep.EXPIRE_AFTER_COMMIT):
-        killed_at(step, EXPIRE)
+        assert killed_at(step, EXPIRE) == KILLED, step
         complete()
         assert states() == ({FEBRUARY: "expired"} if step is LakeStep.EXPIRE_AFTER_COMMIT else {})
     waiting = telemetry("m1", at(-19, 1))
     land(File(STREAM, at(6), (waiting, readings("m1", -20, 1)[0])))
     for step in (LakeStep.RESTORE_MID_COPY, LakeStep.RESTORE_BEFORE_COMMIT, LakeStep.RESTORE_AFTER_COMMIT):
-        killed_at(step, RECALL)
+        assert killed_at(step, RECALL) == KILLED, step
         complete()
         assert states() == {FEBRUARY: "restored" if step is LakeStep.RESTORE_AFTER_COMMIT else "expired"}
     assert raw_rows(STREAM) == everything
@@ -97,9 +85,9 @@ def test_what_is_deleted_in_lake_and_zone_is_finished_after_a_kill(warehouse):
     export_stream(STREAM)
     files = "select count(*) filter (where state = 'landed'), count(*) filter (where state = 'expiring'), count(*) filter (where state = 'expired') from ops.file "
     files += "where kind = 'arrival'"
-    killed_at(LakeStep.ZONE_AFTER_MARK, CLEAN)
+    assert killed_at(LakeStep.ZONE_AFTER_MARK, CLEAN) == KILLED, LakeStep.ZONE_AFTER_MARK
     assert (warehouse.rows(files), len(list(warehouse.zone_dir.rglob("*.ndjson")))) == ([(0, 2, 0)], 2)
-    killed_at(LakeStep.ZONE_MID_DELETE, CLEAN)
+    assert killed_at(LakeStep.ZONE_MID_DELETE, CLEAN) == KILLED, LakeStep.ZONE_MID_DELETE
     assert (warehouse.rows(files), len(list(warehouse.zone_dir.rglob("*.ndjson")))) == ([(0, 2, 0)], 1)
     assert [(item.files, item.stream) for item in expire_zone_files(NEVER_MIND)] == [(2, STREAM)]
     assert (warehouse.rows(files), list(warehouse.zone_dir.rglob("*.ndjson"))) == ([(0, 0, 2)], [])
@@ -108,7 +96,7 @@ def test_what_is_deleted_in_lake_and_zone_is_finished_after_a_kill(warehouse):
     assert_balanced()
 
     leave(JANUARY, FEBRUARY)
-    killed_at(LakeStep.LAKE_AFTER_MARK, FORGET)
+    assert killed_at(LakeStep.LAKE_AFTER_MARK, FORGET) == KILLED, LakeStep.LAKE_AFTER_MARK
     assert states() == {JANUARY: "deleted", FEBRUARY: "expired"}
     lake = warehouse.zone_dir.parent / "lake" / STREAM
     assert list(lake.glob("event_date=2026-01-*/*.parquet"))
