@@ -126,5 +126,6 @@ def set_restored(connection: psycopg.Connection, stream: str, month: date, keep_
 def set_deleted(connection: psycopg.Connection, stream: str, month: date) -> None:
     """Enters that an expired month is gone from the lake too."""
     connection.execute(
-        "update ops.partition_state set state = 'deleted', changed_at = clock_timestamp() where stream = %s and month = %s and state = 'expired'", (stream, month)
+        "update ops.partition_state set state = 'deleted', changed_at = clock_timestamp() where stream = %s and month = %s and state = 'expired'",
+        (stream, month),
     )

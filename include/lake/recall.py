@@ -65,7 +65,9 @@ def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled
     with connect(Role.LOADER, autocommit=True) as connection:
         known = months(connection, stream).get(month)
         if known is None:
-            raise LakeError(f"{month:%Y-%m} of {stream} has never left raw; `tidemark retention plan` shows what is due, `tidemark lake list` what the lake holds")
+            raise LakeError(
+                f"{month:%Y-%m} of {stream} has never left raw; `tidemark retention plan` shows what is due, `tidemark lake list` what the lake holds"
+            )
         if known.state is MonthState.DELETED:
             raise LakeError(f"{month:%Y-%m} of {stream} was deleted from the lake too, as its contract says; its {known.row_count:,} rows are gone for good")
         rows = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 
 import psycopg
@@ -193,8 +193,4 @@ def _due_in_lake(connection: psycopg.Connection, contract: Contract, at: datetim
     for month in months(connection, contract.stream).values():
         if month.state is MonthState.EXPIRED and start_of(next_month(month.month)) <= at - contract.lake_retention:
             lines = files.live_files(connection, contract.stream, month.month, last_day(month.month))
-            yield Item(
-                contract.stream, Place.LAKE, month.month, sum(line.row_count for line in lines), len(lines), sum(line.size_bytes for line in lines)
-            )
-
-
+            yield Item(contract.stream, Place.LAKE, month.month, sum(line.row_count for line in lines), len(lines), sum(line.size_bytes for line in lines))

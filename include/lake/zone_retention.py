@@ -10,10 +10,10 @@ from psycopg import sql
 
 from include.contracts import load_contract
 from include.contracts.model import Contract
+from include.lake.steps import LakeStep
 from include.landing.crash import crash_point
 from include.landing.originals import find_landed
 from include.landing.zone import Zone
-from include.lake.steps import LakeStep
 from include.settings import get_settings
 from include.warehouse import Role, connect
 

@@ -64,8 +64,8 @@ def unsafe_models(manifest: Node, expiring: Collection[str]) -> Iterator[str]:
                 )
             elif not any(expression in WITHIN_A_MONTH for expression in mapping.values()):
                 yield (
-                    f"{name} reads stg_{stream} in buckets that no column keeps within a month: map a bucket column to date_of('event_at') or hour_of('event_at'), "
-                    "or read a mart that does"
+                    f"{name} reads stg_{stream} in buckets that no column keeps within a month: map a bucket column to date_of('event_at') or "
+                    "hour_of('event_at'), or read a mart that does"
                 )
 
 

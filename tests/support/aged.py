@@ -18,7 +18,9 @@ ARRIVED = at(5)
 def readings(device: str, first_day: int, days: int) -> tuple[Payload, ...]:
     """A reading every six hours, counted from 1 March."""
     return tuple(
-        telemetry(device, at(day, hour), temperature=50 + 0.1 * day + hour / 97, vibration=1 + hour / 701) for day in range(first_day, first_day + days) for hour in range(0, 24, 6)
+        telemetry(device, at(day, hour), temperature=50 + 0.1 * day + hour / 97, vibration=1 + hour / 701)
+        for day in range(first_day, first_day + days)
+        for hour in range(0, 24, 6)
     )
 
 
