@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 import psycopg
-from psycopg.rows import class_row
 
 from include.lake.digest import Digest
 
@@ -88,9 +87,8 @@ def partitions(connection: psycopg.Connection, stream: str) -> list[date]:
 
 def months(connection: psycopg.Connection, stream: str) -> dict[date, Month]:
     """Months of a stream that ever left raw, in order."""
-    query = "select stream, month, state, row_count, content_digest, keep_until from ops.partition_state where stream = %s order by month"
-    with connection.cursor(row_factory=class_row(Month)) as cursor:
-        return {month.month: month for month in cursor.execute(query, (stream,))}
+    rows = connection.execute("select month, state, row_count, content_digest, keep_until from ops.partition_state where stream = %s order by month", (stream,))
+    return {month: Month(stream, month, MonthState(state), count, bytes(digest), keep_until) for month, state, count, digest, keep_until in rows}
 
 
 def set_expired(connection: psycopg.Connection, stream: str, month: date, days: Mapping[date, Digest], batch_id: int | None) -> None:

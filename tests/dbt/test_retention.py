@@ -79,7 +79,7 @@ def test_marts_do_not_notice_that_months_leave_and_come_back(deployed: Warehouse
     assert (gone.raw, [remark for remark in gone.remarks if "tidemark lake restore device_telemetry 2026-02-01" in remark]) == ([], gone.remarks)
 
     # Late events of both months, a copy of one that has left, and one for March.
-    late, copy, other, fresh = telemetry("m1", at(-19, 1)), readings("m1", -20, 1)[0], telemetry("m1", at(-50, 1)), telemetry("m1", at(2, 1))
+    late, copy, other, fresh = telemetry("m1", at(-19, 1)), readings("m1", -20, 1)[0], telemetry("m1", at(-40, 1)), telemetry("m1", at(2, 1))
     land(File(STREAM, at(6), (late, copy, other, fresh)))
     assert [row.codes for row in list_quarantined(Filter(STREAM))] == [["partition_expired"]] * 3
     assert rows_in_raw() == march + 1
@@ -118,7 +118,7 @@ def test_a_rebuild_reads_raw_and_lake_and_goes_on_after_a_kill(deployed: Warehou
     build_marts()
     truth = snapshot()
     leave_raw()
-    for moment in ("2026-01-10 06:00+00", "2026-02-10 06:00+00", "2026-03-02 06:00+00"):
+    for moment in ("2026-01-20 06:00+00", "2026-02-10 06:00+00", "2026-03-02 06:00+00"):
         deployed.execute(f"update {HOURLY} set reading_count = 777 where device_id = 'm1' and hour_at = '{moment}'")
     killed_at(LakeStep.REBUILD_AFTER_RESTORE, REBUILD)
     assert states() == {JANUARY: "restored", FEBRUARY: "expired"}
@@ -165,7 +165,7 @@ def test_a_month_waits_for_models_and_for_backfills(deployed: Warehouse) -> None
     assert [item.waits_for for item in plan(LATER)] == ["; ".join(f"{model} was never built" for model in consumers(STREAM))] * 2
     build_marts()
     assert [item.waits_for for item in plan(LATER)] == [None, None]
-    request_touch(at(-55), at(-45), "test")
+    request_touch(at(-45), at(-35), "test")
     land(File(STREAM, at(6), (telemetry("m1", at(-19, 1)),)))
     january, february = (item.waits_for or "" for item in plan(LATER))
     assert january == "; ".join(f"{model} has still to recompute the span of touch request 1" for model in consumers(STREAM))
@@ -215,7 +215,7 @@ def test_the_lake_forgets_whole_months_and_marts_keep_theirs(deployed: Warehouse
     assert not list((deployed.zone_dir.parent / "lake" / STREAM).glob("event_date=2026-01-*/*.parquet"))
     with pytest.raises(LakeError, match="was deleted from the lake too"):
         recall(STREAM, JANUARY, keep_until=LATER, by="test")
-    land(File(STREAM, at(6), (telemetry("m1", at(-50, 1)),)))
+    land(File(STREAM, at(6), (telemetry("m1", at(-40, 1)),)))
     assert [row.codes for row in list_quarantined(Filter(STREAM))] == [["partition_expired"]]
     result = rebuild("fct_device_reading_hourly+", year_later)
     assert (result.months, result.kept) == ((FEBRUARY, MARCH), (JANUARY,))
@@ -239,7 +239,7 @@ def test_the_runbooks_commands_do_what_they_say(deployed: Warehouse, monkeypatch
         follow(words)
     assert states() == {JANUARY: "expired", FEBRUARY: "expired"}
     assert "2026-01" in said["retention plan"]
-    land(File(STREAM, at(6), (telemetry("m1", at(-50, 1)),)))
+    land(File(STREAM, at(6), (telemetry("m1", at(-40, 1)),)))
     page = commands("restore-from-lake")
     last = page.index(["rebuild", "--from-lake"])
     for words in page[:last]:

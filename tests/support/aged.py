@@ -27,9 +27,9 @@ def readings(device: str, first_day: int, days: int) -> tuple[Payload, ...]:
 def land_history() -> None:
     """Lands readings of January, February and March, and something of every other stream."""
     for number, machine in enumerate(("m1", "m2")):
-        land(File(STREAM, at(5, 0, number), (*readings(machine, -50, 4), *readings(machine, -20, 12), *readings(machine, 1, 3))))
+        land(File(STREAM, at(5, 0, number), (*readings(machine, -40, 4), *readings(machine, -20, 12), *readings(machine, 1, 3))))
     land(File("device_registry", ARRIVED, tuple(registry(machine, at(-90)) for machine in ("m1", "m2"))))
-    land(File("maintenance_log", ARRIVED, (maintenance("w1", "m1", at(-49, 7)), maintenance("w2", "m2", at(2, 7), kind="repair"))))
+    land(File("maintenance_log", ARRIVED, (maintenance("w1", "m1", at(-39, 7)), maintenance("w2", "m2", at(2, 7), kind="repair"))))
     land(File("orders", ARRIVED, (order("o1", "c1", at(-50)), order("o2", "c1", at(1)))))
     land(File("customers", ARRIVED, (customer("c1", at(-50)),)))
 

@@ -42,7 +42,7 @@ def leave(*months: object) -> None:
 
 
 def land_three_months() -> None:
-    land(File(STREAM, at(5), (*readings("m1", -50, 2), *readings("m1", -20, 3))))
+    land(File(STREAM, at(5), (*readings("m1", -40, 2), *readings("m1", -20, 3))))
     land(File(STREAM, at(5, 1), (*readings("m2", -20, 3), *readings("m2", 1, 2))))
 
 
@@ -95,7 +95,7 @@ def test_what_is_deleted_in_lake_and_zone_is_finished_after_a_kill(warehouse):
     assert (warehouse.rows(files), len(list(warehouse.zone_dir.rglob("*.ndjson")))) == ([(0, 2, 0)], 1)
     assert [(item.files, item.stream) for item in expire_zone_files(NEVER_MIND)] == [(2, STREAM)]
     assert (warehouse.rows(files), list(warehouse.zone_dir.rglob("*.ndjson"))) == ([(0, 0, 2)], [])
-    put(STREAM, (*readings("m1", -50, 2), *readings("m1", -20, 3)), arrived_at=at(5))  # a sender repeats a file that is long gone
+    put(STREAM, (*readings("m1", -40, 2), *readings("m1", -20, 3)), arrived_at=at(5))  # a sender repeats a file that is long gone
     assert land_pending(STREAM, arrived_from=at(0), arrived_before=at(6)).files == 0
     assert_balanced()
 

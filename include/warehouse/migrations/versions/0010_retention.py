@@ -58,6 +58,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set time
 declare
     month timestamptz := date_trunc('month', from_at);
     parent regclass := to_regclass(format('raw.%I', stream));
+    first_day date;
     partition_name text;
     made integer := 0;
 begin
@@ -68,12 +69,13 @@ begin
         raise exception 'span % to % of stream % is not 0 to 400 months', from_at, to_at, stream using errcode = 'invalid_parameter_value';
     end if;
     while month <= to_at loop
-        partition_name := format('%s_y%sm%s', stream, to_char(month, 'YYYY'), to_char(month, 'MM'));
+        first_day := month::date;
+        partition_name := ops.month_partition(stream, first_day);
         if to_regclass(format('raw.%I', partition_name)) is null then
             -- An empty partition in the place of a month that is in the lake would look like a month without events.
             if exists (
                 select from ops.partition_state s
-                where s.stream = ensure_partitions.stream and s.month = ensure_partitions.month::date and s.state in ('expired', 'deleted')
+                where s.stream = ensure_partitions.stream and s.month = first_day and s.state in ('expired', 'deleted')
             ) then
                 raise exception 'month % of stream % has left the raw table', to_char(month, 'YYYY-MM'), stream
                     using errcode = 'invalid_parameter_value', hint = format('tidemark lake restore %s %s-01', stream, to_char(month, 'YYYY-MM'));
@@ -96,7 +98,7 @@ $$;
 create function ops.drop_expired_partition(stream text, month date) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
 declare
-    partition_name text := format('%s_y%sm%s', stream, to_char(month, 'YYYY'), to_char(month, 'MM'));
+    partition_name text := ops.month_partition(stream, month);
     parent regclass := to_regclass(format('raw.%I', stream));
     child regclass := to_regclass(format('raw.%I', partition_name));
     there bigint; in_lake bigint; booked bigint; said bigint;
