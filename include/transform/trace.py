@@ -154,7 +154,7 @@ def trace(table: str, words: Sequence[str], *, originals: int = ORIGINALS_SHOWN)
         found.row = json.loads(json.dumps(row, default=str))
         _descend(connection, project, node, [found.row], found)
         _name_files(connection, found)
-    if not found.raw and not found.files:
+    if not found.raw and not found.files and not found.remarks:
         found.remarks.append(f"{found.table} is generated from the project's vars: no raw rows stand behind it")
     _read_originals(found, originals)
     return found
