@@ -9,7 +9,7 @@ that has left raw comes back from it.
 **Schedule and lateness.** Hourly; what landed since is in the next run. Emits no asset: nothing waits for the lake.
 
 **On failure.** Clear the failed task: it goes on where the lake is, and files that were not entered do not count. A lake of another warehouse is refused; the
-message says what to do. See docs/runbooks/restore-from-lake.md.
+message says what to do. See docs/runbooks/lake.md.
 """
 
 from __future__ import annotations

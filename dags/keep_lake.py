@@ -10,7 +10,7 @@ may finish.
 **Schedule and lateness.** Daily. A missed day is made good by the next.
 
 **On failure.** Clear the failed task; each goes on where it stopped. A file whose bytes or rows are not those that were entered stops the compaction of its
-stream and is named; see docs/runbooks/restore-from-lake.md.
+stream and is named; see docs/runbooks/lake.md.
 """
 
 from __future__ import annotations

@@ -98,7 +98,9 @@ def _fresh_warehouse(cluster: Cluster, template: str, zone: Path, monkeypatch: p
     drop_database(TEST_DATABASE)
     clone_database(template, TEST_DATABASE)
     zone.mkdir()
-    set_environment(monkeypatch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=zone.as_uri(), TIDEMARK_LAKE_URL=(zone.parent / "lake").as_uri())
+    set_environment(
+        monkeypatch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=zone.as_uri(), TIDEMARK_LAKE_URL=(zone.parent / "lake").as_uri()
+    )
     yield Warehouse(cluster.url(TEST_DATABASE), zone)
     monkeypatch.undo()
     get_settings.cache_clear()

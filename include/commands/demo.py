@@ -117,7 +117,8 @@ def _landed_files(arrived_from: datetime, arrived_before: datetime | None) -> in
 
     with connect(Role.ANALYST) as connection:
         row = connection.execute(
-            "select count(*) from ops.file where kind = 'arrival' and state <> 'pending' and arrived_at >= %s and arrived_at < coalesce(%s::timestamptz, 'infinity')",
+            "select count(*) from ops.file "
+            "where kind = 'arrival' and state <> 'pending' and arrived_at >= %s and arrived_at < coalesce(%s::timestamptz, 'infinity')",
             (arrived_from, arrived_before),
         ).fetchone()
     assert row is not None

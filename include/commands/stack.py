@@ -44,7 +44,7 @@ def print_addresses(url: str) -> None:
 
 
 def down(
-    purge: Annotated[bool, typer.Option("--purge", help="Also remove the warehouse, the zone, secrets and logs, for good.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Also remove the warehouse, the zone, the lake, secrets and logs, for good.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a purge.")] = False,
 ) -> None:
     """Stop the stack. No process stays.
@@ -54,8 +54,11 @@ def down(
     from include.stack import up as stack
 
     if purge and not yes:
-        apart = f" The zone {get_settings().zone_url} stays." if get_settings().landing_url else ""
-        typer.confirm(f"Remove everything below {get_settings().home}, all data included?{apart}", abort=True)
+        settings = get_settings()
+        kept = [f"zone {settings.zone_url}"] if settings.landing_url else []
+        kept += [f"lake {settings.lake_root}"] if settings.lake_url else []
+        apart = f" What stays: {', '.join(kept)}." if kept else ""
+        typer.confirm(f"Remove everything below {settings.home}, all data included?{apart}", abort=True)
     killed = stack.down(purge=purge, step=Steps())
     if killed:
         console.print(f"[dim]{killed} processes did not stop by themselves and were killed[/dim]")

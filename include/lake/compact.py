@@ -91,8 +91,7 @@ def _compact_day(connection: psycopg.Connection, lake: ObjectStore, contract: Co
         raise LakeDamaged(f"{large.address} does not hold the rows of the {len(small)} files of {contract.stream} on {day}; it was not entered")
     crash_point(LakeStep.COMPACT_BEFORE_ENTRY)
     with connection.transaction():
-        (file_id,) = files.enter(connection, contract.stream, [large]).values()
-        files.replace(connection, {file.file_id: file_id for file in small})
+        files.exchange(connection, contract.stream, [large], {file.file_id: large.address for file in small})
     crash_point(LakeStep.COMPACT_AFTER_ENTRY)
     return large.size_bytes
 

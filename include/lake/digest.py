@@ -80,7 +80,7 @@ def of_rows(rows: pl.DataFrame) -> Digest:
     begins = np.flatnonzero(np.diff(starts, prepend=starts[:1] - 1)).tolist()
     for begin, end in zip(begins, [*begins[1:], len(starts)], strict=False):
         head = _big_endian(np.array([starts[begin] * _HOUR_US - MICROSECONDS_1970_TO_2000, end - begin]), ">i8")
-        whole.update(head.tobytes() + hashlib.sha256(encoded[begin:end].reshape(-1)).digest())
+        whole.update(head.tobytes() + hashlib.sha256(encoded[begin:end].reshape(-1).data).digest())
     return Digest(ordered.height, whole.digest())
 
 

@@ -94,9 +94,8 @@ def _export(stream: str, asked: Sequence[date]) -> Export:
         if plan.upto > plan.since or plan.whole_days:
             with books.transaction():
                 replaced = [file for file in files.live_files(books, stream) if file.event_date in plan.whole_days]
-                numbers = files.enter(books, stream, written)
-                successors = {file.event_date: numbers[file.address] for file in written}
-                files.replace(books, {file.file_id: successors.get(file.event_date) for file in replaced})
+                successors = {file.event_date: file.address for file in written}
+                files.exchange(books, stream, written, {file.file_id: successors.get(file.event_date) for file in replaced})
                 files.set_exported(books, stream, plan.upto)
         crash_point(LakeStep.EXPORT_AFTER_ENTRY)
         store.write_manifest(lake, books, stream)
@@ -134,7 +133,7 @@ def _refuse_dropped(connection: psycopg.Connection, contract: Contract, days: Se
     if rows:
         raise LakeError(
             f"{contract.stream}: {', '.join(str(day) for (day,) in rows[:5])} cannot be written anew, because raw no longer holds that month; "
-            f"run `tidemark lake restore {contract.stream} {rows[0][0]}` first"
+            f"run `tidemark lake restore {contract.stream} {rows[0][0]}`, then export"
         )
 
 

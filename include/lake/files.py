@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from include.lake.errors import LakeBusy
@@ -84,7 +85,9 @@ class SourceFile:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {name: value.hex() if isinstance(value, bytes) else value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()}
+        return {
+            name: value.hex() if isinstance(value, bytes) else value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()
+        }
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> SourceFile:
@@ -100,12 +103,12 @@ class SourceFile:
         )
 
 
-_SOURCE = "file_id, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, published_at"
-_LINE = (
+_SOURCE = sql.SQL("file_id, tenant_id, address, content_hash, version_tag, size_bytes, file_format, mapping, contract_version, arrived_at, published_at")
+_LINE = sql.SQL(
     "file_id, stream, event_date, address, content_hash, size_bytes, row_count, content_digest, first_batch_id, last_batch_id, first_event_at, last_event_at, "
     "contract_version"
 )
-_KEY = "hashtextextended('tidemark.lake.' || %s, 0)"
+_KEY = sql.SQL("hashtextextended('tidemark.lake.' || %s, 0)")
 
 
 @contextmanager
@@ -120,14 +123,14 @@ def holding_lake(connection: psycopg.Connection, stream: str) -> Iterator[None]:
         LakeBusy: If it was not free within 30 seconds.
     """
     try:
-        connection.execute(f"select pg_advisory_lock({_KEY})", (stream,))
+        connection.execute(sql.SQL("select pg_advisory_lock({})").format(_KEY), (stream,))
     except psycopg.errors.LockNotAvailable as error:
         raise LakeBusy(f"the lake of {stream} is being written; try again when that is through") from error
     try:
         yield
     finally:
         if not connection.broken:
-            connection.execute(f"select pg_advisory_unlock({_KEY})", (stream,))
+            connection.execute(sql.SQL("select pg_advisory_unlock({})").format(_KEY), (stream,))
 
 
 def lock_lake(connection: psycopg.Connection, stream: str) -> None:
@@ -137,7 +140,7 @@ def lock_lake(connection: psycopg.Connection, stream: str) -> None:
         LakeBusy: If it was not free within 30 seconds.
     """
     try:
-        connection.execute(f"select pg_advisory_xact_lock({_KEY})", (stream,))
+        connection.execute(sql.SQL("select pg_advisory_xact_lock({})").format(_KEY), (stream,))
     except psycopg.errors.LockNotAvailable as error:
         raise LakeBusy(f"the lake of {stream} is being written; try again when that is through") from error
 
@@ -151,11 +154,11 @@ def live_files(connection: psycopg.Connection, stream: str, first: date | None =
         first: First day, inclusive; None: from the beginning.
         last: Last day, inclusive; None: to the end.
     """
-    query = (
-        f"select {_LINE} from ops.file where kind = 'lake' and state = 'live' and stream = %(stream)s "
+    query = sql.SQL(
+        "select {} from ops.file where kind = 'lake' and state = 'live' and stream = %(stream)s "
         "and event_date >= coalesce(%(first)s::date, '-infinity') and event_date <= coalesce(%(last)s::date, 'infinity') "
         "order by event_date, last_batch_id, first_batch_id"
-    )
+    ).format(_LINE)
     with connection.cursor(row_factory=class_row(LakeFile)) as cursor:
         return cursor.execute(query, {"stream": stream, "first": first, "last": last}).fetchall()
 
@@ -220,12 +223,22 @@ def enter(connection: psycopg.Connection, stream: str, files: Sequence[NewFile])
     return entered
 
 
-def replace(connection: psycopg.Connection, successors: Mapping[int, int | None]) -> None:
-    """Marks live files as replaced, each by the file that holds its rows now; None where the day has no rows any more."""
+def exchange(connection: psycopg.Connection, stream: str, new: Sequence[NewFile], old: Mapping[int, str | None]) -> None:
+    """Enters files as live in the place of others, in one transaction of the caller.
+
+    Args:
+        connection: In a transaction.
+        stream: The stream.
+        new: Files to enter.
+        old: Live files that are replaced, each with the address of the new file that holds its rows; None where the day has no rows any more.
+    """
+    connection.execute(
+        "update ops.file set state = 'replaced', replaced_at = clock_timestamp() where kind = 'lake' and state = 'live' and file_id = any(%s)", (list(old),)
+    )
+    entered = enter(connection, stream, new)
     with connection.cursor() as cursor:
         cursor.executemany(
-            "update ops.file set state = 'replaced', replaced_by = %s, replaced_at = clock_timestamp() where file_id = %s and kind = 'lake' and state = 'live'",
-            [(successor, file_id) for file_id, successor in successors.items()],
+            "update ops.file set replaced_by = %s where file_id = %s", [(entered[address], file_id) for file_id, address in old.items() if address is not None]
         )
 
 
@@ -235,7 +248,9 @@ def mark_expiring(connection: psycopg.Connection, file_ids: Sequence[int]) -> li
     Returns:
         The files, those that were marked before among them.
     """
-    query = f"update ops.file set state = 'expiring' where kind = 'lake' and file_id = any(%s) and state in ('live', 'replaced', 'expiring') returning {_LINE}"
+    query = sql.SQL(
+        "update ops.file set state = 'expiring' where kind = 'lake' and file_id = any(%s) and state in ('live', 'replaced', 'expiring') returning {}"
+    ).format(_LINE)
     with connection.cursor(row_factory=class_row(LakeFile)) as cursor:
         return cursor.execute(query, (list(file_ids),)).fetchall()
 
@@ -282,7 +297,7 @@ def last_file_id(connection: psycopg.Connection) -> int:
 def sources(connection: psycopg.Connection, file_ids: Collection[int]) -> list[SourceFile]:
     """Ledger lines of files of the zone, by number."""
     with connection.cursor(row_factory=class_row(SourceFile)) as cursor:
-        query = f"select {_SOURCE} from ops.file where kind = 'arrival' and file_id = any(%s) order by file_id"
+        query = sql.SQL("select {} from ops.file where kind = 'arrival' and file_id = any(%s) order by file_id").format(_SOURCE)
         return cursor.execute(query, (list(file_ids),)).fetchall()
 
 
@@ -294,8 +309,10 @@ def enter_sources(connection: psycopg.Connection, stream: str, lines: Sequence[S
     """
     with connection.cursor() as cursor:
         cursor.executemany(
-            f"insert into ops.file (stream, state, {_SOURCE}) overriding system value "
-            "values (%s, 'restored', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+            sql.SQL(
+                "insert into ops.file (stream, state, {}) overriding system value "
+                "values (%s, 'restored', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"
+            ).format(_SOURCE),
             [(stream, *vars(line).values()) for line in lines],
         )
     there = connection.execute("select file_id, address, content_hash from ops.file where file_id = any(%s)", ([line.file_id for line in lines],))

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,9 +34,11 @@ from include.landing.crash import crash_point
 from include.landing.identity import CONTENT_HASH, EVENT_ID, ID_BYTES
 from include.landing.rows import TENANT
 from include.landing.store import FILE_ID
+from include.landing.validate import ROW_NUMBER
 
 ROW_GROUP_ROWS = 128 << 10
 SOURCES = "tidemark.files"
+_ZSTD_LEVEL = 9
 _BLOCK_BYTES = 8 << 20
 _DAY_US = 86_400_000_000
 _HASHES = (EVENT_ID, CONTENT_HASH)
@@ -68,10 +71,8 @@ def sort_columns(contract: Contract) -> list[str]:
 def select_rows(contract: Contract, condition: sql.Composable) -> sql.Composed:
     """COPY statement for rows of a raw table in order of UTC day and then of a file; what it sends is what `copied` reads."""
     texts = {name for name, pg_type, _ in table_columns(contract) if pg_type == "text"}
-    columns = [
-        sql.SQL("encode({}, 'hex')").format(sql.Identifier(name)) if name in _HASHES else sql.Identifier(name) for name, _, _ in table_columns(contract)
-    ]
-    order = [sql.SQL("{} collate \"C\"" if name in texts else "{}").format(sql.Identifier(name)) for name in sort_columns(contract)]
+    columns = [sql.SQL("encode({}, 'hex')").format(sql.Identifier(name)) if name in _HASHES else sql.Identifier(name) for name, _, _ in table_columns(contract)]
+    order = [sql.SQL('{} collate "C"' if name in texts else "{}").format(sql.Identifier(name)) for name in sort_columns(contract)]
     return sql.SQL("copy (select {} from {} where {} order by date_trunc('day', event_at, 'UTC'), {}) to stdout (format csv)").format(
         sql.SQL(", ").join(columns), sql.Identifier("raw", contract.stream), condition, sql.SQL(", ").join(order)
     )
@@ -94,9 +95,7 @@ def copied(connection: psycopg.Connection, contract: Contract, statement: sql.Co
     }
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for block in _blocks(copy):
-            table = pa.csv.read_csv(
-                pa.BufferReader(block), read_options=pa.csv.ReadOptions(column_names=read.names, block_size=len(block) + 1), **options
-            )
+            table = pa.csv.read_csv(pa.BufferReader(block), read_options=pa.csv.ReadOptions(column_names=read.names, block_size=len(block) + 1), **options)
             columns = [_unhexed(table[name]) if name in _HASHES else table[name] for name in schema.names]
             yield pa.Table.from_arrays(columns, schema=schema)
 
@@ -127,14 +126,25 @@ def by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[date, pa.Table]]:
     for table in tables:
         days = table[EVENT_AT].cast(pa.int64()).to_numpy() // _DAY_US
         cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), table.num_rows]
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             if begin < end:
                 yield date(1970, 1, 1) + timedelta(days=int(days[begin])), table.slice(begin, end - begin)
 
 
-def write_options(contract: Contract) -> dict[str, Any]:
-    """How files are encoded and compressed; measured by `make bench-lake`, docs/benchmarks.md has the figures."""
-    return {"compression": "zstd"}
+def write_options(schema: pa.Schema) -> dict[str, Any]:
+    """How files are encoded and compressed, by measuring every column of telemetry (docs/benchmarks.md).
+
+    Values of sensors have few digits, so a dictionary of a row group's values beats splitting doubles into bytes. Times and row numbers hardly repeat: the
+    bytes of each position stand together instead. Hashes cannot be made smaller; zstd would only lose time on them.
+    """
+    split = (EVENT_AT, ROW_NUMBER)
+    packed = [name for name in schema.names if name not in _HASHES]
+    return {
+        "compression": dict.fromkeys(packed, "ZSTD") | dict.fromkeys(_HASHES, "NONE"),
+        "compression_level": dict.fromkeys(packed, _ZSTD_LEVEL),
+        "use_dictionary": [name for name in packed if name not in split],
+        "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT") | dict.fromkeys(_HASHES, "PLAIN"),
+    }
 
 
 def write(path: Path, contract: Contract, tables: Iterable[pa.Table], describe: Callable[[Collection[int]], Sequence[SourceFile]]) -> None:
@@ -147,7 +157,8 @@ def write(path: Path, contract: Contract, tables: Iterable[pa.Table], describe: 
         describe: Gives the ledger lines of files that rows came in.
     """
     file_ids: set[int] = set()
-    with pq.ParquetWriter(path, schema_of(contract), **write_options(contract)) as writer:
+    schema = schema_of(contract)
+    with pq.ParquetWriter(path, schema, **write_options(schema)) as writer:
         for group in _row_groups(tables):
             writer.write_table(group)
             file_ids.update(pc.unique(group[FILE_ID]).to_pylist())

@@ -13,11 +13,11 @@ import psycopg
 from psycopg import sql
 
 from include.contracts import load_contract
-from include.contracts.model import EVENT_AT, Contract
+from include.contracts.model import Contract
 from include.lake import digest, files, parquet, store
 from include.lake.digest import COLUMNS, Digest, of_rows
 from include.lake.errors import LakeDamaged, LakeError
-from include.lake.files import LakeFile, NewFile
+from include.lake.files import LakeFile, NewFile, SourceFile
 from include.lake.steps import LakeStep
 from include.lake.store import Manifest
 from include.lake.verify import check_rows
@@ -71,9 +71,9 @@ class Adopted:
 def restore_month(connection: psycopg.Connection, stream: str, month: date) -> Restored:
     """Brings a month of a stream that is partitioned by month back into raw, inside the caller's transaction.
 
-    Verifies the bytes of every live file of the month, copies the rows into a table made aside, compares number and digest of each day, takes the stream's lock,
-    attaches the table, and enters a batch of kind `restore` with its movements (reason `restore`, `rows_of_batch` the original batch). An empty partition that
-    is there already is filled instead. The statistics of the partition are the caller's, after the commit (`analyze`).
+    Verifies the bytes of every live file of the month, copies the rows into a table made aside, compares number and digest of each day, takes the lock of
+    the stream, attaches the table, and enters a batch of kind `restore` with its movements (reason `restore`, `rows_of_batch` the original batch). An empty
+    partition that is there already is filled instead. The statistics of the partition are the caller's, after the commit (`analyze`).
 
     Args:
         connection: As the loader, in a transaction.
@@ -94,7 +94,9 @@ def restore_month(connection: psycopg.Connection, stream: str, month: date) -> R
     wanted = files.live_files(connection, stream, first, last)
     if not wanted:
         raise LakeError(f"the lake has no file of {stream} for {first:%Y-%m}")
-    row = connection.execute("select name, to_regclass(format('raw.%%I', name)) is not null from ops.month_partition(%s, %s) as name", (stream, first)).fetchone()
+    row = connection.execute(
+        "select name, to_regclass(format('raw.%%I', name)) is not null from ops.month_partition(%s, %s) as name", (stream, first)
+    ).fetchone()
     partition, is_there = (str(row[0]), bool(row[1])) if row else ("", False)
     table, span = sql.Identifier("raw", stream), _span(first, last)
     if is_there:
@@ -157,13 +159,17 @@ def adopt(connection: psycopg.Connection, stream: str) -> Adopted:
     )
     if not files.unknown(connection, [file.address for file in manifest.files]) and files.exported_batch(connection, stream) is not None:
         return adopted
-    seen = connection.execute("select exists (select from ops.batch where stream = %(s)s) or exists (select from ops.lake_state where stream = %(s)s)", {"s": stream})
+    seen = connection.execute(
+        "select exists (select from ops.batch where stream = %(s)s) or exists (select from ops.lake_state where stream = %(s)s)", {"s": stream}
+    )
     if seen.fetchone() != (False,):
         raise LakeError(f"this warehouse has rows of {stream} that came another way; its lake can only be taken over by a warehouse that never saw the stream")
     last_file_id, last_batch_id = _highest(lake)
     connection.execute("select ops.number_beyond(%s, %s)", (last_file_id, last_batch_id))
     _enter_sources(connection, lake, manifest)
-    files.enter(connection, stream, [NewFile(**{name: value for name, value in vars(file).items() if name not in {"file_id", "stream"}}) for file in manifest.files])
+    files.enter(
+        connection, stream, [NewFile(**{name: value for name, value in vars(file).items() if name not in {"file_id", "stream"}}) for file in manifest.files]
+    )
     files.set_exported(connection, stream, manifest.exported_batch_id)
     return adopted
 
@@ -209,7 +215,7 @@ def _highest(lake: ObjectStore) -> tuple[int, int]:
 
 
 def _enter_sources(connection: psycopg.Connection, lake: ObjectStore, manifest: Manifest) -> None:
-    sources = {}
+    sources: dict[int, SourceFile] = {}
     for file in manifest.files:
         try:
             with lake.open(file.address) as stored:

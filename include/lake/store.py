@@ -105,8 +105,9 @@ def refuse_strangers(lake: ObjectStore, connection: psycopg.Connection, stream: 
     unknown = files.unknown(connection, [file.address for file in manifest.files]) if manifest else []
     if unknown:
         raise LakeError(
-            f"the lake {lake.url} holds {len(unknown)} files of {stream} that this warehouse never wrote, first {unknown[0]}. To get their rows back into an "
-            f"empty warehouse, run `tidemark rebuild --from-lake`; to give them up, remove {stream}/{MANIFEST} from the lake; else name another TIDEMARK_LAKE_URL"
+            f"the lake {lake.url} holds {len(unknown)} files of {stream} that this warehouse never wrote, first {unknown[0]}. To get their rows back "
+            f"into an empty warehouse, run `tidemark rebuild --from-lake`; to give them up, remove {stream}/{MANIFEST} from the lake; "
+            "else name another TIDEMARK_LAKE_URL"
         )
 
 

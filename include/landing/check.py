@@ -83,7 +83,9 @@ def _silence(connection: psycopg.Connection, contract: Contract, now: datetime) 
 
 
 def _failed(connection: psycopg.Connection, stream: str) -> list[str]:
-    rows = connection.execute("select address, error from ops.file where kind = 'arrival' and stream = %s and state = 'failed' order by address", (stream,)).fetchall()
+    rows = connection.execute(
+        "select address, error from ops.file where kind = 'arrival' and stream = %s and state = 'failed' order by address", (stream,)
+    ).fetchall()
     if not rows:
         return []
     address, error = rows[0]

@@ -57,6 +57,14 @@ class ObjectStore:
         """Address of a path in the file system."""
         return path[len(self.root) :].lstrip("/")
 
+    def check(self) -> None:
+        """Asks the store for its root, which costs one request.
+
+        Raises:
+            ZoneError: If it does not answer, refuses, or the bucket does not exist.
+        """
+        self.folders("")
+
     def exists(self, address: str) -> bool:
         """Whether there is a file."""
         with failures_told(self.url, f"looking for {address} in"):

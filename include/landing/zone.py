@@ -141,7 +141,7 @@ class Zone:
         Raises:
             ZoneError: If it does not answer, refuses, or the bucket does not exist.
         """
-        self._store.folders("")
+        self._store.check()
 
     def find(self, address: str) -> ZoneFile | None:
         """The file at an address, or None where there is none."""

@@ -113,16 +113,23 @@ def _warehouse() -> Iterator[Finding]:
 
 
 def _zone() -> Iterator[Finding]:
+    from include.lake.store import open_lake
+    from include.landing.object_store import ObjectStore
     from include.landing.zone import Zone
 
-    url = get_settings().zone_url
-    try:
-        Zone(url).check()
-    except ZoneError as error:
-        problem, _, advice = str(error).partition("; ")
-        yield Finding("landing zone", False, problem, advice)
-        return
-    yield Finding("landing zone", True, f"{url} answers")
+    settings = get_settings()
+    stores: dict[str, tuple[str, Callable[[], Zone | ObjectStore]]] = {
+        "landing zone": (settings.zone_url, lambda: Zone(settings.zone_url)),
+        "lake": (settings.lake_root, open_lake),
+    }
+    for name, (url, open_it) in stores.items():
+        try:
+            open_it().check()
+        except ZoneError as error:
+            problem, _, advice = str(error).partition("; ")
+            yield Finding(name, False, problem, advice)
+        else:
+            yield Finding(name, True, f"{url} answers")
 
 
 def _airflow() -> Iterator[Finding]:

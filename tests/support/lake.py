@@ -51,7 +51,7 @@ def lake_rows(stream: str) -> Rows:
 
 
 def assert_lake_is_raw(stream: str) -> None:
-    """Asserts that live files hold exactly the rows of raw, bit for bit, that their bytes and digests are those entered, and that days have the digests of raw."""
+    """Asserts that live files hold exactly the rows of raw, bit for bit, that bytes and digests are those entered, and that days have the digests of raw."""
     assert lake_rows(stream) == stored_rows(stream)
     with connect(Role.LOADER) as connection:
         assert verify(connection, stream) == digest.of_raw(connection, stream, date(2000, 1, 1), date(2100, 1, 1))
@@ -67,7 +67,7 @@ def age_files(stream: str, hours: float) -> None:
     """Makes files of a lake in a folder look as if they were written so many hours ago."""
     lake = open_lake()
     for path in lake.files_below("", stream):
-        moment = os.stat(path).st_mtime - hours * 3600
+        moment = Path(path).stat().st_mtime - hours * 3600
         os.utime(path, (moment, moment))
 
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from include.lake import export_stream
+from include.lake import LakeError, export_stream, restore_month, restore_stream
 from include.lake.compact import compact_stream
 from include.lake.steps import LakeStep
 from include.lake.sweep import sweep_stream
@@ -104,9 +104,7 @@ def test_a_restore_killed_at_any_step_brings_all_rows_or_none(warehouse):
         assert warehouse.value("select count(*) from pg_class where relname like '%_aside'") == 0
         check_partitions(STREAM, everything=True)
         assert_balanced()
-    with connect(Role.LOADER) as connection, pytest.raises(Exception, match="what is in raw is not restored over"):
-        from include.lake import restore_month
-
+    with pytest.raises(LakeError, match="what is in raw is not restored over"), connect(Role.LOADER) as connection:
         restore_month(connection, STREAM, date(2026, 3, 1))
     assert_lake_is_raw(STREAM)
 
@@ -123,8 +121,6 @@ def test_an_empty_warehouse_filled_from_the_lake_and_killed_on_the_way_goes_on(w
         assert killed_at(step, code) == KILLED, step
         assert len(stored_rows(STREAM)) == max(0, number - 1)
         check_partitions(STREAM, everything=True)
-    from include.lake import restore_stream
-
     assert [sum(done.partitions.values()) for done in restore_stream(STREAM)] == [1]
     assert stored_rows(STREAM) == rows
     assert restore_stream(STREAM) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 import pytest
@@ -28,11 +27,11 @@ def land(stream: str) -> None:
 
 
 @pytest.fixture(params=["file", "s3"])
-def in_store(request: pytest.FixtureRequest, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+def in_store(request: pytest.FixtureRequest, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
     """A fresh warehouse whose lake is in a folder, and in a bucket."""
     if request.param == "s3":
         set_environment(monkeypatch, TIDEMARK_LAKE_URL=request.getfixturevalue("s3_url"))
-    yield warehouse
+    return warehouse
 
 
 def test_a_month_comes_back_with_its_envelope_and_its_movements(in_store):
@@ -54,7 +53,9 @@ def test_a_month_comes_back_with_its_envelope_and_its_movements(in_store):
     assert_balanced()
     assert_lake_is_raw(STREAM)
     assert in_store.rows(f"select kind, accepted from ops.batch where batch_id = {restored.batch_id}") == [("restore", 12)]
-    original = "select rows_of_batch, sum(row_count) from ops.movement where partition like '%m03' and reason <> '{}' group by 1 having sum(row_count) <> 0 order by 1"
+    original = (
+        "select rows_of_batch, sum(row_count) from ops.movement where partition like '%m03' and reason <> '{}' group by 1 having sum(row_count) <> 0 order by 1"
+    )
     assert in_store.rows(original.format("none")) == in_store.rows(f"select _batch_id, count(*) from raw.{STREAM}_y2026m03 group by 1 order by 1")
     assert in_store.value(f"select last_batch_id from ops.stream_state where stream = '{STREAM}'") == restored.batch_id
     # It is a partition like the others: its index tells a duplicate, a load adds to it, an export finds what is new.
@@ -76,14 +77,14 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(warehouse):
     export_stream("orders")
 
     def refused(error: type[Exception], match: str, stream: str = STREAM, month: date = MARCH) -> None:
-        with connect(Role.LOADER) as connection, pytest.raises(error, match=match):
+        with pytest.raises(error, match=match), connect(Role.LOADER) as connection:
             restore_month(connection, stream, month)
 
     refused(LakeError, "no file of device_telemetry for 2026-03")
     drop_month(STREAM, MARCH)
     before = warehouse.rows("select count(*), max(batch_id) from ops.batch")
     refused(LakeError, "not partitioned by month", stream="orders")
-    with connect(Role.LOADER) as connection, pytest.raises(LakeError, match="raw.orders holds rows"):
+    with pytest.raises(LakeError, match=r"raw\.orders holds rows"), connect(Role.LOADER) as connection:
         restore_table(connection, "orders")
     with connect(Role.LOADER) as connection:
         one, two = live_files(connection, STREAM)
@@ -92,7 +93,10 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(warehouse):
     lake.write(two.address, kept[:-1], is_new=False)
     refused(LakeDamaged, two.address)
     lake.write(two.address, lake.read(one.address), is_new=False)
-    warehouse.execute(f"update ops.file f set content_hash = o.content_hash, size_bytes = o.size_bytes from ops.file o where f.file_id = {two.file_id} and o.file_id = {one.file_id}")
+    warehouse.execute(
+        "update ops.file f set content_hash = o.content_hash, size_bytes = o.size_bytes from ops.file o "
+        f"where f.file_id = {two.file_id} and o.file_id = {one.file_id}"
+    )
     refused(LakeDamaged, f"{two.address} holds")
     assert stored_rows(STREAM) == []
     assert warehouse.rows("select count(*), max(batch_id) from ops.batch") == before
@@ -134,7 +138,8 @@ def test_an_empty_warehouse_gets_every_row_back_and_takes_the_same_files_for_dup
     # The zone still has the files: they land again, and nothing is stored twice or changes hands.
     for stream in streams:
         result = land_everything(stream)
-        assert (result.accepted, result.corrected) == (0, 0)
+        # A state of an order that a later one had superseded says something else than what is stored, and still loses to it.
+        assert (result.accepted, result.corrected) == (0, 1 if stream == "orders" else 0)
         assert stored_rows(stream) == rows[stream]
     assert_balanced()
     put(STREAM, [telemetry("m3", at(6))], arrived_at=at(7))
@@ -150,7 +155,7 @@ def test_a_warehouse_that_has_landed_already_does_not_take_over_a_lake(warehouse
     put(STREAM, [telemetry("m1", at(1))], arrived_at=at(2))
     land(STREAM)
     export_stream(STREAM)
-    with pytest.raises(LakeError, match="no orders/_manifest.json"):
+    with pytest.raises(LakeError, match=r"no orders/_manifest\.json"):
         restore_stream("orders")
     drop_database(TEST_DATABASE)
     clone_database(TEMPLATE, TEST_DATABASE)

@@ -128,7 +128,9 @@ def _quarantine(stream: str, truth: Expected) -> list[str]:
 
 def _ledger(stream: str, truth: Expected) -> list[str]:
     rows = _rows(
-        "select address, content_hash, state, attempts, error, landed, accepted, quarantined, duplicate + corrected from ops.file where kind = 'arrival' and stream = %s", stream
+        "select address, content_hash, state, attempts, error, landed, accepted, quarantined, duplicate + corrected from ops.file "
+        "where kind = 'arrival' and stream = %s",
+        stream,
     )
     lines = []
     stored = {(address, bytes(sha)): state for address, sha, state, *_ in rows}

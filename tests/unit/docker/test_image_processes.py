@@ -59,6 +59,7 @@ class Image:
             "${PUBLIC_URL:-http://127.0.0.1:8080}": "http://127.0.0.1:8080",
             "${LANDING_URL:-file:///srv/tidemark/zone}": "file:///srv/tidemark/zone",
             "${LANDING_ENDPOINT:-}": "",
+            "${LAKE_URL:-file:///srv/tidemark/home/lake}": "file:///srv/tidemark/home/lake",
             "${AWS_DEFAULT_REGION:-us-east-1}": "us-east-1",
             "8080": str(self.api_port),
             "/srv/": f"{self.root}/srv/",
