@@ -133,7 +133,7 @@ def _month_by_month(connection: psycopg.Connection, work: Rebuild, at: datetime,
                 bring_back(connection, stream, month, _stays_until(stream, month, at, work))
         crash_point(LakeStep.REBUILD_AFTER_RESTORE)
         progress(f"building {month:%Y-%m}")
-        build(work.selector, fix_horizon(), months=[month], in_raw_only=True, run_tests=False)
+        build(work.selector, fix_horizon(), months=[month], in_raw_only=True)
         rebuild_state.set_month_done(connection, work.rebuild_id, month)
         crash_point(LakeStep.REBUILD_BETWEEN_MONTHS)
         in_raw += _drop_again(connection, month, at)
