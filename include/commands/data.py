@@ -85,6 +85,8 @@ def land(
         if name not in streams():
             raise StackError(f"there is no stream {name!r}", f"streams are {', '.join(streams())}")
     if hold or release:
+        if stream or everything or retry:
+            raise StackError("--hold and --release land nothing", "leave out streams, --everything and --retry, or land afterwards")
         if hold:
             landing.hold(hold, reason)
             console.print(f"{hold} is held: nothing of it lands until `tidemark land --release {hold}`")

@@ -54,16 +54,19 @@ def _selection(
     from include.landing.export import exported_ids
     from include.landing.quarantine import Filter
 
+    texts = {"--code": code, "--file": file, "--from": since, "--to": before, "--tenant": tenant}
+    if blank := [option for option, text in texts.items() if text is not None and not text.strip()]:
+        raise typer.BadParameter(f"{', '.join(blank)} is empty: say which rows, or leave it out")  # an unset variable of a script must not mean all rows
     if stream is not None and stream not in streams():
         raise typer.BadParameter(f"there is no stream {stream!r}; streams are {', '.join(streams())}")
     try:
-        start, end = since and moment(since, "--from"), before and moment(before, "--to")
+        start, end = (moment(text, option) if text is not None else None for text, option in ((since, "--from"), (before, "--to")))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     numbers = (*(ids or ()), *(exported_ids(exported) if exported else ()))
     if exported and not numbers:
         raise typer.BadParameter(f"{exported} names no rows")
-    return Filter(stream, code, file, start or None, end or None, None, tenant, numbers), state
+    return Filter(stream, code, file, start, end, None, tenant, numbers), state
 
 
 def _chooses(usual: StateChoice, *, fixed: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:

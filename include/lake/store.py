@@ -82,12 +82,14 @@ def read_manifest(lake: ObjectStore, stream: str) -> Manifest | None:
 
 
 def write_manifest(lake: ObjectStore, connection: psycopg.Connection, stream: str) -> None:
-    """Writes the manifest from `ops.file` where it does not say so already. Derived: a lost one is written by the next export."""
+    """Writes the manifest from `ops.file` where it does not say so already, and once there are files. Derived: a lost one is written by the next export."""
     live = files.live_files(connection, stream)
     days: dict[str, list[dict[str, Any]]] = {}
     for file in live:
         days.setdefault(file.event_date.isoformat(), []).append(_entry(file))
     before = read_manifest(lake, stream)
+    if before is None and not live:
+        return
     exported = files.exported_batch(connection, stream) or 0
     if before is not None and before.exported_batch_id == exported and [_entry(file) for file in before.files] == [_entry(file) for file in live]:
         return

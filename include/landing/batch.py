@@ -354,8 +354,8 @@ class Attempt:
         displaced = {event_id: (*stored[event_id][:2], verdict) for event_id, verdict in settled.displaced.items()}
         lost = conflicts.lost_rows(self._connection, self._zone, self._contract, displaced)
         entries = [*self._conflict_entries(settled, prepared), *(row.entry for row in lost if row.entry is not None)]
-        self._quarantined += conflicts.quarantine(self._connection, self._contract.stream, batch_id, entries, settled.released)
-        self._quarantined += conflicts.judge_replays_anew(self._connection, self._contract.version, lost)
+        grown, left = conflicts.quarantine(self._connection, self._contract.stream, batch_id, entries, settled.released)
+        self._quarantined += grown + conflicts.judge_replays_anew(self._connection, self._contract.version, lost)
         positions = {int(file_id): position for position, file_id in enumerate(file_ids) if file_id}
         given: dict[tuple[int, int], list[LostRow]] = {}
         for row in lost:
@@ -366,7 +366,7 @@ class Attempt:
                 given.setdefault((counted_in, origin), []).append(row)
         for (counted_in, origin), rows in given.items():
             self._give_rows(counted_in, origin, {row.event_id: stored[row.event_id][1] for row in rows})
-        for refused in (refused for group in settled.released.values() for refused in group):
+        for refused in left:
             self._recount(refused.copy, positions.get(refused.copy.file_id or 0), None, Verdict.QUARANTINED, Verdict.DUPLICATE)
 
     def _recount(self, copy: Copy, position: int | None, replay_batch_id: int | None, before: Verdict, after: Verdict) -> int | None:

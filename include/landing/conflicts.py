@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from include.contracts.model import Contract
 from include.landing import ledger, store
-from include.landing.errors import LandingError, LandingUnbalanced, UnreadableFile
+from include.landing.errors import LandingError, UnreadableFile
 from include.landing.history import PAST
 from include.landing.identity import EXTRA
 from include.landing.originals import find_landed, read_originals
@@ -56,9 +56,7 @@ class Entry:
     @property
     def errors(self) -> list[RowError]:
         """Why it is in quarantine; names the event, so that the copy that counts can be found in the raw table."""
-        problem = RowError(
-            Code.CONFLICT, None, f"\\x{self.event_id.hex()}", "says something else about this event_id than the copy that arrived first, which counts"
-        )
+        problem = RowError(Code.CONFLICT, None, f"\\x{self.event_id.hex()}", _PROBLEM)
         made = RowError(Code.CONFLICT, None, None, "its file is not in the zone any more: the original is rebuilt from the stored row, as JSON")
         return [problem, made] if self.is_rebuilt else [problem]
 
@@ -192,8 +190,13 @@ def judge_replays_anew(connection: psycopg.Connection, contract_version: str, lo
     return reopened
 
 
-def quarantine(connection: psycopg.Connection, stream: str, batch_id: int, entries: Sequence[Entry], released: Mapping[bytes, Sequence[Refused]]) -> int:
+def quarantine(
+    connection: psycopg.Connection, stream: str, batch_id: int, entries: Sequence[Entry], released: Mapping[bytes, Sequence[Refused]]
+) -> tuple[int, list[Refused]]:
     """Writes entries; they take the lines of released copies of their event, so that the quarantine holds each content of an event once.
+
+    A released copy whose line nobody needs keeps it, because nothing is deleted: what lost its place had come through a replay and has a line of its own. A
+    replay makes a duplicate of it.
 
     Args:
         connection: In a transaction.
@@ -203,16 +206,16 @@ def quarantine(connection: psycopg.Connection, stream: str, batch_id: int, entri
         released: By event, copies that leave it.
 
     Returns:
-        By how many lines the quarantine grew.
+        By how many lines the quarantine grew, and the copies that left it.
     """
     free = {event_id: list(refused) for event_id, refused in released.items()}
     lines = []
+    left: list[Refused] = []
     for entry in sorted(entries, key=lambda entry: entry.row_number):
         waiting = free.get(entry.event_id, [])
         waiting.sort(key=lambda refused: refused.copy.content == entry.content_hash)
+        left += waiting[-1:]
         lines.append((waiting.pop().quarantine_id if waiting else None, entry))
-    if any(free.values()):
-        raise LandingUnbalanced(f"{stream}: a conflict leaves the quarantine and none of its event takes its line; nothing of the batch was kept")
     values = [
         {
             "line": line,
@@ -247,7 +250,7 @@ def quarantine(connection: psycopg.Connection, stream: str, batch_id: int, entri
             """,
             [value for value in values if value["line"] is None],
         )
-    return sum(1 for line, _ in lines if line is None)
+    return sum(1 for line, _ in lines if line is None), left
 
 
 def rebuilt(row: StoredRow, contract: Contract) -> bytes:

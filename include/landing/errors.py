@@ -24,7 +24,12 @@ class RowsUnaccounted(LandingError):
 
 
 class ZoneError(LandingError):
-    """An address does not follow the rules of the landing zone."""
+    """An address does not follow the rules of the landing zone, or its store cannot be reached or refuses."""
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the store failed, for which no file is to blame. A refusal may be about one file."""
+        return self.__cause__ is not None and not isinstance(self.__cause__, PermissionError)
 
 
 class UnreadableFile(Exception):

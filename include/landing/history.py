@@ -100,12 +100,12 @@ def _insert(runs: list[Copy], copy: Copy) -> None:
     if after is not None and after.content == copy.content:
         runs[at] = replace(after, known_us=min(after.known_us, copy.known_us))
         return
-    if at and runs[at - 1].content == copy.content:
-        runs[at - 1] = replace(copy, known_us=min(runs[at - 1].known_us, copy.known_us))
-        return
     if after is not None and after.known_us < copy.known_us < after.issued_us:
         # The run began before this copy and ends after it, so it was two: which file said the first half was counted and not kept.
         runs[at] = replace(after, known_us=after.issued_us)
         runs.insert(at, replace(after, row=PAST, arrived_us=after.known_us, published_us=None, file_hash=b"", row_number=0, file_id=None))
         at += 1
+    elif at and runs[at - 1].content == copy.content:
+        runs[at - 1] = replace(copy, known_us=min(runs[at - 1].known_us, copy.known_us))
+        return
     runs.insert(at, copy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -12,10 +12,11 @@ import psycopg
 from psycopg import sql
 
 from include.contracts import load_contract
+from include.contracts.model import Contract
 from include.landing import ledger, store
 from include.landing.batch import Held, Keys, land_batch
 from include.landing.crash import Step, crash_point
-from include.landing.errors import LandingBusy, LandingUnbalanced
+from include.landing.errors import LandingBusy, LandingUnbalanced, ZoneError
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings, secret
@@ -25,6 +26,7 @@ LOOK_BACK = timedelta(hours=48)
 BATCH_BYTES = 64 << 20
 BATCH_FILES = 2000
 ANALYZE_AFTER = 50_000
+_STALE_GROWTH = 1.2  # autovacuum lets a tenth go by; here somebody waits
 PSEUDONYM_KEY = "TIDEMARK_PSEUDONYM_KEY"
 # Classes of SQLSTATE: connection lost, transaction rolled back (deadlock), no disk or memory or connections left, server stopped or crashed, I/O error.
 _SERVER_FAULTS = {"08", "40", "53", "57", "58"}
@@ -168,7 +170,7 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
             return LandingResult(stream, is_held=True)
         pending, known = _pending(connection, zone.list(stream, arrived_from, arrived_before))
         crash_point(Step.AFTER_LISTING)
-        done, analyzed_at = 0, 0
+        done, analyzed_at, last_batch, known_rows = 0, 0, state.last_batch_id if state else 0, _known_rows(connection, contract)
         for files in _batches(pending):
             arrivals = _arrivals(connection, zone, files, known)
             crash_point(Step.AFTER_READ)
@@ -186,13 +188,42 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
                 return LandingResult(**{**vars(result), "is_held": True})
             done += len(files)
             if result.accepted - analyzed_at >= ANALYZE_AFTER:
-                # Autovacuum comes a minute later, and a build that starts now would plan for an empty table.
-                columns = sql.SQL(", ").join(map(sql.Identifier, store.planned_columns(contract)))
-                connection.execute(sql.SQL("analyze {} ({})").format(sql.Identifier("raw", stream), columns))
+                _refresh_statistics(connection, contract, last_batch, known_rows)
                 analyzed_at = result.accepted
             if progress:
                 progress(Progress(stream, done, len(pending), result.landed))
     return result
+
+
+def _known_rows(connection: psycopg.Connection, contract: Contract) -> dict[str, int]:
+    """Rows of the raw table and of each partition as the planner knows them."""
+    query = (
+        "select c.relname, greatest(c.reltuples, 0)::bigint from pg_partition_tree(to_regclass('raw.' || quote_ident(%s))) as t "
+        "join pg_class as c on c.oid = t.relid"
+    )
+    return dict(connection.execute(query, (contract.stream,)).fetchall())
+
+
+def _refresh_statistics(connection: psycopg.Connection, contract: Contract, after_batch: int, known_before: Mapping[str, int]) -> None:
+    """Analyzes the partitions that a load let grow by a fifth, and the whole where it grew so much: the cost does not follow what is stored.
+
+    Autovacuum comes a minute later, and a build that starts now would plan for an empty table.
+
+    Args:
+        connection: In autocommit, as the loader.
+        contract: The stream's contract.
+        after_batch: Last batch before the load.
+        known_before: `_known_rows` before the load.
+    """
+    query = "select partition, sum(row_count)::bigint from ops.movement where stream = %s and batch_id > %s group by partition"
+    grown: dict[str, int] = dict(connection.execute(query, (contract.stream, after_batch)).fetchall())
+    known = _known_rows(connection, contract)
+    there = {partition: known_before.get(partition, 0) + grown.get(partition, 0) for partition in known if partition != contract.stream}
+    there[contract.stream] = sum(there.values())
+    columns = sql.SQL(", ").join(map(sql.Identifier, store.planned_columns(contract)))
+    for table, rows in there.items():
+        if rows > _STALE_GROWTH * known[table]:
+            connection.execute(sql.SQL("analyze only {} ({})").format(sql.Identifier("raw", table), columns))
 
 
 def _pending(connection: psycopg.Connection, files: list[ZoneFile]) -> tuple[list[ZoneFile], dict[str, list[ledger.KnownFile]]]:
@@ -263,14 +294,16 @@ def land_apart(
         return result.plus(land(arrivals))
     except psycopg.errors.LockNotAvailable as error:
         raise LandingBusy(
-            f"{result.stream}: a lock was not free within 30 s (another load of the stream, or a running build whose rows this load must change). "
-            "Nothing of the batch was kept; run it again."
+            f"{result.stream}: a lock was not free within 30 s (another load of the stream; or, because this load must change stored rows, "
+            "a running build or another such load). Nothing of the batch was kept; run it again."
         ) from error
     except (Held, LandingUnbalanced, MemoryError):
         raise
     except Exception as error:
         if connection.broken or (isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _SERVER_FAULTS):
             raise  # nothing a file is to blame for
+        if isinstance(error, ZoneError) and error.is_outage:
+            raise
         if len(arrivals) > 1:
             log.warning("%s: a batch of %d files failed, landing them one by one: %s", result.stream, len(arrivals), _line(error))
             for arrival in arrivals:

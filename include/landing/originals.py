@@ -32,20 +32,21 @@ def find_landed(zone: Zone, address: str, version_tag: str, content_hash: bytes)
     return file if is_same else None
 
 
-def read_original(address: str, row_number: int) -> bytes:
+def read_original(address: str, row_number: int, landed: tuple[str, bytes] | None = None) -> bytes:
     """The bytes of a row.
 
     Args:
         address: Of its file in the zone.
         row_number: 1-based, as `raw.<stream>._row_number` and the quarantine have it.
+        landed: Version tag and content hash of the file that landed; where given, other bytes under its address are none of its rows.
 
     Raises:
         LandingError: If the file is not in the zone any more, or has no such row.
     """
     zone = Zone(get_settings().zone_url)
-    file = zone.find(address)
+    file = zone.find(address) if landed is None else find_landed(zone, address, *landed)
     if file is None:
-        raise LandingError(f"{address} is not in the zone {zone.url} any more")
+        raise LandingError(f"{address} is not in the zone {zone.url} any more{'' if landed is None else ' as it landed'}")
     try:
         found = read_originals(zone, file, {row_number})
     except UnreadableFile as error:

@@ -53,7 +53,7 @@ class Filter:
     @property
     def is_empty(self) -> bool:
         """Whether it names no rows in particular; a state alone does not."""
-        return replace(self, state=None) == Filter(state=None)
+        return not any(getattr(self, name) for name in _CONDITIONS)
 
     def where(self) -> tuple[sql.Composed, dict[str, Any]]:
         """Condition on `QUARANTINED`, and its parameters."""

@@ -59,7 +59,7 @@ class Copy:
 
     @property
     def place(self) -> tuple[int, int, int, int]:
-        """Where the copy stands in time among those of its event; no two stand at the same place."""
+        """Where the copy stands in time among those of its event. Only rows of equal bytes under two addresses can stand at one place."""
         return (self.issued_us, self.arrived_us, int.from_bytes(self.file_hash, "big"), self.row_number)
 
 
@@ -140,8 +140,8 @@ def _settle_strictly(copies: Sequence[Copy], stored: Copy | None, contract: Cont
     def verdict(copy: Copy) -> Verdict:
         if copy is winner:
             return Verdict.ACCEPTED
-        # A row that is tried again from the quarantine stands at its own place.
-        return Verdict.QUARANTINED if first[copy.content].place == copy.place else Verdict.DUPLICATE
+        # Not by its place: the same bytes under another address, with the same stamp, stand at the same place.
+        return Verdict.QUARANTINED if first[copy.content] is copy else Verdict.DUPLICATE
 
     return Outcome(
         replace(winner, known_us=min(copy.known_us for copy in candidates if copy.content == winner.content)),

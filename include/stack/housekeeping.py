@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -70,9 +71,10 @@ def remove_logs(at: datetime, *, keep: timedelta) -> int:
         if Path(folder) != airflow_home() / "logs" and not any(Path(folder).iterdir()):
             Path(folder).rmdir()
     for call in (dbt_home() / "runs").glob("*"):
-        if max(path.lstat().st_mtime for path in (call, *call.rglob("*"))) < oldest:
-            shutil.rmtree(call)
-            removed += 1
+        with contextlib.suppress(FileNotFoundError):  # a call that ends meanwhile removes its own folder
+            if max(path.lstat().st_mtime for path in (call, *call.rglob("*"))) < oldest:
+                shutil.rmtree(call)
+                removed += 1
     return removed
 
 
@@ -90,12 +92,14 @@ def vacuum() -> int:
         with connect(role, autocommit=True) as connection:
             tables = connection.execute(
                 """
-                select n.nspname, c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
-                where n.nspname = any(%s) and c.relkind in ('r', 'm') and has_table_privilege(c.oid, 'maintain') order by 1, 2
+                select n.nspname, c.relname, c.relkind = 'p' from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+                where n.nspname = any(%s) and c.relkind in ('r', 'm', 'p') and has_table_privilege(c.oid, 'maintain') order by 1, 2
                 """,
                 (list(schemas),),
             ).fetchall()
-            for schema, table in tables:
-                connection.execute(sql.SQL("vacuum (analyze, skip_locked) {}.{}").format(sql.Identifier(schema), sql.Identifier(table)))
+            for schema, table, is_parent in tables:
+                # Of a partitioned table nobody else looks at the whole; its partitions are tables of their own here.
+                command = sql.SQL("analyze (skip_locked) only {}" if is_parent else "vacuum (analyze, skip_locked) {}")
+                connection.execute(command.format(sql.Identifier(schema, table)))
                 done += 1
     return done

@@ -90,7 +90,10 @@ def add_landing_tasks(streams: Iterable[str]) -> None:
         window = arrival_window(params, data_interval_end, lookback_hours=int(Variable.get("landing_lookback_hours")))
         result = None if window.is_empty else land_pending(stream, arrived_from=window.start, arrived_before=window.end)
         if result is None or not result.files:
-            raise AirflowSkipException(f"{stream} is {'on hold' if result and result.is_held else 'without arrivals'}")  # a skipped task emits no event
+            why = "is on hold" if result and result.is_held else "is without arrivals"
+            if result and result.failed_files:
+                why = f"got no rows: {len(result.failed_files)} files failed, first {result.failed_files[0]}; the log has the reasons"
+            raise AirflowSkipException(f"{stream} {why}")  # a skipped task emits no event
         yield Metadata(raw_asset(stream), extra=dict(result.counts()))
 
     # Runs after the commit, whatever landed: good rows flow, and a broken promise is red without blocking the next run.

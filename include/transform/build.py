@@ -102,10 +102,14 @@ def stored_rows_hold_still() -> Iterator[None]:
     """Keeps loads that change or remove stored rows waiting; plain inserts go on.
 
     Raises:
+        TransformFailed: If such a load is under way for longer than 30 s.
         WarehouseUnavailable: If the warehouse went away meanwhile, and the lock with it: what ran without it may have seen rows change.
     """
     with connect(Role.TRANSFORMER, autocommit=True) as connection:
-        connection.execute("select pg_advisory_lock_shared(ops.raw_changes_key())")
+        try:
+            connection.execute("select pg_advisory_lock_shared(ops.raw_changes_key())")
+        except psycopg.errors.LockNotAvailable as error:
+            raise TransformFailed("a load that changes stored rows is under way for longer than 30 s; nothing was built, run it again") from error
         failure: Exception | None = None
         try:
             yield

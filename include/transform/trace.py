@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -154,9 +154,9 @@ def trace(table: str, words: Sequence[str], *, originals: int = ORIGINALS_SHOWN)
         found.row = json.loads(json.dumps(row, default=str))
         _descend(connection, project, node, [found.row], found)
         _name_files(connection, found)
+        _read_originals(connection, found, originals)
     if not found.raw and not found.files and not found.remarks:
         found.remarks.append(f"{found.table} is generated from the project's vars: no raw rows stand behind it")
-    _read_originals(found, originals)
     return found
 
 
@@ -262,14 +262,18 @@ def _name_files(connection: psycopg.Connection, found: Trace) -> None:
     found.files = sorted({*found.files, *addresses.values()})
 
 
-def _read_originals(found: Trace, count: int) -> None:
+def _read_originals(connection: psycopg.Connection, found: Trace, count: int) -> None:
+    """Reads the first rows from the zone. Where it has other bytes by now, or none, a remark says so: those would not be what the number was made of."""
     from include.landing import LandingError, read_original
 
-    for position, row in enumerate(found.raw[:count]):
+    rows = found.raw[:count]
+    files = connection.execute("select file_id, version_tag, content_hash from ops.file where file_id = any(%s)", ([row.file_id for row in rows],))
+    landed: dict[int, tuple[str, bytes]] = {file_id: (version_tag, bytes(content_hash)) for file_id, version_tag, content_hash in files}
+    for place, row in enumerate(rows):
         try:
-            original = read_original(row.address, row.row_number)
-        except LandingError as error:  # retention has taken the file away, or somebody has
-            found.remarks.append(str(error))
-            continue
-        found.raw[position] = RawRow(**{**row.__dict__, "original": original.decode("utf-8", errors="replace")})
-    found.remarks = list(dict.fromkeys(found.remarks))
+            original = read_original(row.address, row.row_number, landed[row.file_id])
+        except LandingError as error:
+            if str(error) not in found.remarks:
+                found.remarks.append(str(error))
+        else:
+            found.raw[place] = replace(row, original=original.decode("utf-8", errors="replace"))

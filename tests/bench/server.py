@@ -64,11 +64,6 @@ class BenchServer:
         drop_database(database)
         clone_database(template, database)
 
-    def drop(self, *databases: str) -> None:
-        """Drops databases."""
-        for database in databases:
-            drop_database(database)
-
     def settle(self) -> None:
         """Writes out what earlier work left to do, so that the next measurement does not pay for it."""
         with connect_as_superuser() as connection:

@@ -238,6 +238,14 @@ def test_the_nightly_check_passes_after_a_correction_since_the_last_build(deploy
     assert check_everything(of).tests > 0
 
 
+def test_a_build_that_waits_too_long_for_a_load_says_so(deployed: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.warehouse.connection.LOCK_TIMEOUT_S", 1)
+    with connect(Role.LOADER) as load:
+        load.execute("select ops.lock_raw_changes()")
+        with pytest.raises(TransformFailed, match="a load that changes stored rows is under way"):
+            build("dim_date", fix_horizon())
+
+
 def test_a_load_that_changes_stored_rows_waits_for_a_running_build(deployed: Warehouse) -> None:
     land(File("orders", at(1), (order("o1", "c1", at(0, 8)),)))
     from include.transform.build import stored_rows_hold_still

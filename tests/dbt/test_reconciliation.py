@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from include.contracts import OnConflict, load_contract
 from include.landing import land_pending
 from include.transform import TransformFailed, build, fix_horizon
 from include.transform.invocation import invoke, manifest_json
@@ -44,6 +46,19 @@ def test_each_file_is_balanced_and_a_falsified_book_is_not(deployed: Warehouse) 
     deployed.execute("insert into ops.movement (stream, partition, batch_id, rows_of_batch, reason, row_count) values ('orders', 'orders_h1', 1, 1, 'load', 5)")
     assert deployed.rows(REPORT, Role.ANALYST)[:2] == [(1, False, True, True, False), (2, False, True, True, False)]
     assert len(failures_of_platform()) == 1
+
+
+def test_a_file_whose_row_loses_its_place_to_an_earlier_arrival_is_still_balanced(deployed: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = replace(load_contract("orders"), version_field=None, on_conflict=OnConflict.QUARANTINE)
+    monkeypatch.setattr("include.landing.load.load_contract", lambda stream: strict)
+    put("orders", [order("o1", "late", at(0)), order("o2", "c1", at(0))], arrived_at=at(1, 1))
+    land_pending("orders", arrived_from=at(0), arrived_before=at(3))
+    put("orders", [order("o1", "early", at(0)), order("o2", "c1", at(0))], arrived_at=at(1))
+    land_pending("orders", arrived_from=at(0), arrived_before=at(3))
+    accepted = "select accepted_count, batch_moved_count from platform.rpt_reconciliation order by file_id"
+    assert deployed.rows(accepted, Role.ANALYST) == [(0, 0), (2, 2)]
+    assert deployed.rows(REPORT, Role.ANALYST) == [(file, True, True, True, True) for file in (1, 2)]
+    assert failures_of_platform() == []
 
 
 def test_every_additive_measure_is_compared_with_its_input(deployed: Warehouse) -> None:

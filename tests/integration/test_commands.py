@@ -94,6 +94,7 @@ def test_trace_follows_a_number(built: Warehouse, monkeypatch: pytest.MonkeyPatc
 
 def test_land_hold_release_and_build(built: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     put("orders", [order("o9", "c1", datetime.now(UTC) - timedelta(hours=2))], arrived_at=datetime.now(UTC) - timedelta(hours=1))
+    assert "leave out streams" in error_of(monkeypatch, capsys, "land", "orders", "--hold", "orders")
     assert "is held" in run("land", "--hold", "orders", "--reason", "new tills")
     run("land", "orders")
     assert built.value("select count(*) from raw.orders where order_id = 'o9'") == 0
@@ -177,6 +178,14 @@ def test_house_keeping_prepares_prunes_and_keeps_the_books(built: Warehouse) -> 
     assert before == built.rows(
         "select count(*) from ops.file union all select count(*) from ops.quarantine union all select count(*) from raw.device_telemetry"
     )
+
+
+def test_house_keeping_passes_over_a_dbt_call_that_ends_meanwhile(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = cluster.home / "dbt" / "runs" / "ending"
+    call.mkdir(parents=True)
+    monkeypatch.setattr(Path, "rglob", lambda self, _: [self / "removed-by-now"])
+    assert remove_logs(datetime.now(UTC), keep=timedelta(days=1)) == 0
+    call.rmdir()
 
 
 def test_house_keeping_removes_what_killed_dbt_calls_have_left(cluster: Cluster) -> None:

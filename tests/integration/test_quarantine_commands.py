@@ -103,6 +103,10 @@ def test_rows_are_discarded_and_reopened_by_name_only(warehouse: Warehouse, monk
         ["list", "--stream", "nothing"],
         ["list", "--from", "yesterday"],
         ["list", "--state", "lost"],
+        ["replay", "--code", ""],
+        ["discard", "--reason", "x", "--file", ""],
+        ["discard", "--reason", "x", "--tenant", " "],
+        ["list", "--from", ""],
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(warehouse: Warehouse, options: list[str]) -> None:

@@ -61,6 +61,18 @@ def test_a_corrected_order_leads_to_the_copy_that_won(built: Warehouse) -> None:
     assert [json.loads(raw.original or "")["status"] for raw in found.raw] == ["delivered"]
 
 
+def test_bytes_that_took_the_place_of_the_landed_ones_are_not_shown_for_them(built: Warehouse) -> None:
+    address = trace("customers.fct_order", ["o1"]).raw[0].address
+    file = built.zone_dir / address
+    landed = file.read_bytes()
+    file.write_bytes(landed.replace(b"delivered", b"cancelled"))
+    found = trace("customers.fct_order", ["o1"])
+    assert [raw.original for raw in found.raw] == [None]
+    assert any(f"{address} is not in the zone" in remark for remark in found.remarks)
+    file.write_bytes(landed)
+    assert [json.loads(raw.original or "")["status"] for raw in trace("customers.fct_order", ["o1"]).raw] == ["delivered"]
+
+
 def test_a_day_of_health_leads_to_readings_registry_and_maintenance(built: Warehouse) -> None:
     found = trace("maintenance.fct_device_health_daily", ["m1", str(date(2026, 3, 3))])
     assert {raw.stream for raw in found.raw} == {"device_telemetry", "device_registry", "maintenance_log"}

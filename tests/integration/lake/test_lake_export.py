@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.contracts import load_contract
-from include.lake import LakeBusy, LakeDamaged, LakeError, digest, export_days, export_stream, live_files, parquet, verify
+from include.lake import LakeBusy, LakeDamaged, LakeError, compact, digest, export_days, export_stream, live_files, parquet, verify
 from include.lake.compact import compact_stream
 from include.lake.files import holding_lake, lock_lake
 from include.lake.store import MANIFEST, open_lake, read_manifest
@@ -227,6 +227,18 @@ def test_many_files_become_one_from_the_lakes_own_bytes_and_what_they_were_goes_
     assert lake_rows(STREAM) == rows
 
 
+def test_a_compaction_that_loses_rows_is_not_entered(warehouse, monkeypatch):
+    for number in range(2):
+        put(STREAM, [telemetry("m1", at(1, number)), telemetry("m1", at(1, number, 5))], arrived_at=at(3, number))
+        land()
+        export_stream(STREAM)
+    whole = compact.merged
+    monkeypatch.setattr(compact, "merged", lambda *given: (table.slice(1) for table in whole(*given)))
+    with pytest.raises(LakeDamaged, match="does not hold the rows of the 2 files"):
+        compact_stream(STREAM)
+    assert_lake_is_raw(STREAM)
+
+
 def test_files_that_nobody_entered_are_no_rows_and_go_after_the_grace(store, warehouse):
     put(STREAM, [telemetry("m1", at(1))], arrived_at=at(3))
     land()
@@ -300,6 +312,7 @@ def test_one_at_a_time_writes_the_lake_of_a_stream(warehouse, monkeypatch):
         with connect(Role.LOADER) as third, pytest.raises(LakeBusy, match=STREAM):
             lock_lake(third, STREAM)
         assert export_stream("orders").upto == 0
+        assert bytes_of("orders") == {}
     assert export_stream(STREAM).upto == 0
 
 

@@ -227,6 +227,26 @@ def test_a_row_that_came_through_a_replay_loses_its_place_too(
         assert replay_strictly(monkeypatch, strict).quarantined == 1
 
 
+def test_a_conflict_that_repeats_a_row_before_a_replayed_one_does_not_stop_the_stream(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, strict: Contract
+) -> None:
+    """The replayed row goes back to its own line, so nobody needs the line of the conflict, which now says the same as the row that counts."""
+    land_under(monkeypatch, with_rule(strict, "no_a", "customer_id <> 'a'"))
+    put("orders", [order("o1", "a", at(1))], arrived_at=at(5, 0, 1))
+    land()
+    assert replay_strictly(monkeypatch, strict).accepted == 1
+    land_under(monkeypatch, strict)
+    put("orders", [order("o1", "b", at(1))], arrived_at=at(5, 0, 2))
+    assert land().quarantined == 1
+    put("orders", [order("o1", "b", at(1))], arrived_at=at(5))
+    assert land().accepted == 1
+    assert [row["customer_id"] for row in raw_rows("orders")] == ["b"]
+    assert [(json.loads(row.original)["customerId"], row.state) for row in list_quarantined(Filter(state=None))] == [("b", "open"), ("a", "open")]
+    result = replay_strictly(monkeypatch, strict)
+    assert (result.duplicate, result.quarantined) == (1, 1)
+    assert [json.loads(row.original)["customerId"] for row in list_quarantined(Filter())] == ["a"]
+
+
 def test_rows_of_a_file_that_was_quarantined_whole_are_told_apart_at_its_replay(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, strict: Contract
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from include.landing import RowsUnaccounted, check_landing, check_partitions, land_pending
-from include.warehouse import Role
+from include.warehouse import Role, connect
 from tests.support.payloads import at, order, put, telemetry
 
 NOW = at(40)
@@ -77,6 +79,19 @@ def test_a_falsified_partition_is_red_with_the_next_load_that_moves_it(warehouse
     for _ in range(2):  # it stays red until somebody has looked
         with pytest.raises(RowsUnaccounted, match=r"device_telemetry_y2026m03 holds 2 rows, its movements say 3 \(batch 1: 1 rows instead of 2\)"):
             check_landing("device_telemetry", now=at(0, 3))
+
+
+def test_two_checks_of_a_partition_at_once_do_not_fail_each_other(warehouse, owner):
+    put("device_telemetry", [telemetry("m1", at(0, 1))], arrived_at=at(0, 2))
+    land("device_telemetry")
+    assert check_partitions("device_telemetry") == 1
+    with ThreadPoolExecutor(1) as pool, connect(Role.LOADER) as other:
+        other.execute("update ops.partition_check set checked_at = clock_timestamp()")
+        check = pool.submit(check_partitions, "device_telemetry", everything=True)
+        while not owner.execute("select count(*) from pg_locks, pg_sleep(0.05) where not granted").fetchone()[0]:
+            assert not check.done(), check.result()
+        other.commit()
+        assert check.result() == 1
 
 
 def test_the_book_cannot_be_rewritten_by_the_loader(warehouse):

@@ -11,9 +11,10 @@ from datetime import timedelta
 import polars as pl
 import psycopg
 import pytest
+from fsspec.implementations.local import LocalFileOpener
 
 from include.contracts import load_contract
-from include.landing import LandingBusy, LandingError, land_everything, land_pending, load
+from include.landing import LandingBusy, LandingError, ZoneError, land_everything, land_pending, load
 from include.landing import store as landing_store
 from include.landing.quarantine import Filter, list_quarantined, reasons, show_quarantined
 from include.warehouse import Role, connect
@@ -217,6 +218,28 @@ def test_a_refused_correction_leaves_the_stored_row_alone(warehouse, owner):
     result = land("orders")
     assert (result.corrected, result.quarantined) == (1, 1)
     assert [row["customer_id"] for row in raw_rows("orders")] == ["c2"]
+
+
+def test_a_store_that_breaks_off_fails_the_run_and_blames_no_file(warehouse, monkeypatch):
+    monkeypatch.setattr(load, "BATCH_BYTES", 10)  # so that the file is read from the zone while it is landed
+    put("device_telemetry", [telemetry("m1", at(0, 1))], arrived_at=at(0, 2))
+    real = load.land_batch
+
+    def break_off(*_):
+        raise ConnectionResetError("connection reset by peer")
+
+    def land_batch(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LocalFileOpener, "read", break_off, raising=False)
+            return real(*arguments)
+
+    monkeypatch.setattr(load, "land_batch", land_batch)
+    for _ in range(3):
+        with pytest.raises(ZoneError, match="connection reset by peer; run it again once the store answers"):
+            land()
+    assert warehouse.rows("select state, attempts from ops.file") == []
+    monkeypatch.setattr(load, "land_batch", real)
+    assert land().accepted == 1
 
 
 def test_a_file_that_fails_three_times_is_set_aside_and_the_stream_goes_on(warehouse, monkeypatch):

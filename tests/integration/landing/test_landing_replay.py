@@ -335,6 +335,8 @@ def test_discarding_is_a_mark_that_can_be_taken_back(warehouse, cool):
     assert reopen(Filter(stream="device_telemetry"), by="ben", reason="replayed rows stay replayed") == 0
     with pytest.raises(LandingError, match="discard the whole quarantine"):
         require(Filter(), everything=False, action="discard")
+    with pytest.raises(LandingError, match="discard the whole quarantine"):
+        require(Filter(code="", tenant=""), everything=False, action="discard")  # which choose nothing either
     require(Filter(), everything=True, action="discard")
     require(Filter(tenant="a"), everything=False, action="discard")
 

@@ -123,6 +123,26 @@ def test_a_source_that_returns_to_what_it_said_makes_three_statements_in_any_ord
         assert told(recorded) == [("a", "b", 1, 3, 3, True), ("b", "a", 3, 5, 5, True)]
 
 
+@given(data=st.data())
+def test_statements_made_at_most_twice_leave_the_same_record_in_any_order(data: st.DataObject):
+    """keep_latest: the two copies of a content stand anywhere, also one of each between the two of another."""
+    contents = data.draw(st.permutations("aabbcc"))[: data.draw(st.integers(1, 6))]
+    some = [a_copy(content, at, number=at) for at, content in enumerate(contents, start=1)]
+    in_order = load([[copy] for copy in some], KEEP_LATEST)
+    stored, recorded = load([[copy] for copy in data.draw(st.permutations(some))], KEEP_LATEST)
+    assert (stored.content, stored.place, stored.known_us) == (in_order[0].content, in_order[0].place, in_order[0].known_us)
+    assert told(recorded) == told(in_order[1])
+
+
+def test_two_statements_made_in_turn_make_four_in_any_order():
+    """A, B, A, B: the second A lands last, when both copies of B have been counted as one."""
+    some = [a_copy("a", 1), a_copy("b", 2, number=2), a_copy("a", 3, number=3), a_copy("b", 4, number=4)]
+    for order in permutations(some):
+        stored, recorded = load([[copy] for copy in order], KEEP_LATEST)
+        assert (stored.content, stored.known_us) == (b"b", 4)
+        assert [step[:4] for step in told(recorded)] == [("a", "b", 1, 2), ("b", "a", 2, 3), ("a", "b", 3, 4)]
+
+
 def test_of_a_statement_made_three_times_around_another_the_return_is_dated_by_its_last_copy():
     """The documented limit: a run that was counted before something came in between keeps its first and its last copy only."""
     some = [a_copy("a", 1), a_copy("b", 3, number=2), a_copy("a", 5, number=3), a_copy("a", 7, number=4)]

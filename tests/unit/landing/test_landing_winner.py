@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from include.contracts import load_contract
 from include.contracts.model import Contract, OnConflict
-from include.landing.winner import STORED, Copy, Verdict, settle
+from include.landing.winner import STORED, Copy, Refused, Verdict, settle
 
 KEEP_FIRST = replace(load_contract("device_telemetry"), version_field=None, on_conflict=OnConflict.KEEP_FIRST)
 KEEP_LATEST = replace(KEEP_FIRST, on_conflict=OnConflict.KEEP_LATEST)
+STRICT = replace(KEEP_FIRST, on_conflict=OnConflict.QUARANTINE)
 VERSIONED = replace(KEEP_FIRST, version_field="updated_at", on_conflict=None)
 
 
@@ -81,6 +82,18 @@ def test_an_equal_copy_that_arrived_earlier_takes_over_the_envelope():
 def test_an_equal_later_copy_leaves_the_time_of_knowledge():
     outcome = settle([a_copy("same", 5)], a_copy("same", 1, file=b"g", row=STORED), KEEP_LATEST)
     assert (outcome.winner.arrived_us, outcome.winner.known_us, outcome.verdicts) == (5, 1, (Verdict.DUPLICATE,))
+
+
+def test_the_same_bytes_under_another_address_are_duplicates_also_where_the_arrival_is_the_same():
+    """A file that was copied with its name or its time of modification stands at the place of the first."""
+    first, second = a_copy("same", 1), a_copy("same", 1, row=1)
+    assert settle([first, second], None, STRICT).verdicts == (Verdict.ACCEPTED, Verdict.DUPLICATE)
+    assert settle([first], replace(second, row=STORED), STRICT).verdicts == (Verdict.DUPLICATE,)
+    other, again = a_copy("other", 2), a_copy("other", 2, row=1)
+    assert settle([other, again], replace(first, row=STORED), STRICT).verdicts == (Verdict.QUARANTINED, Verdict.DUPLICATE)
+    refused = Refused(7, other, is_untouched=True)
+    outcome = settle([again], replace(first, row=STORED), STRICT, [refused])
+    assert (outcome.verdicts, outcome.released) == ((Verdict.DUPLICATE,), ())
 
 
 def test_no_copies_are_refused():

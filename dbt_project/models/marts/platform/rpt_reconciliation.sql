@@ -25,13 +25,13 @@ batch_files as (
 
 moved as (
 
-    -- What a later batch takes back stands with a minus under the batch that had written it.
+    -- A corrected row comes and leaves within its batch. One that loses its place to an earlier arrival leaves under the batch that had counted it.
     select
-        rows_of_batch as batch_id,
+        batch_id,
         sum(row_count) as row_count
     from {{ source('ops', 'movement') }}
-    where reason = 'load'
-    group by rows_of_batch
+    where reason in ('load', 'correction')
+    group by batch_id
 
 ),
 

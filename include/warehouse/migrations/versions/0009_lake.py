@@ -41,6 +41,7 @@ alter table ops.file
     ),
     add constraint file_expired_check check ((state = 'expired') = (expired_at is not null));
 create unique index file_lake_live on ops.file (stream, event_date, last_batch_id, first_batch_id) where kind = 'lake' and state = 'live';
+create index file_lake_day on ops.file (stream, event_date, last_batch_id) where kind = 'lake';
 create index file_lake_gone on ops.file (stream, state) where kind = 'lake' and state in ('replaced', 'expiring');
 comment on table ops.file is
     'Every file the house has, identified by address and content hash. Arrivals: the ledger of the landing zone. Lake: exported rows of one stream and day.';
@@ -98,6 +99,8 @@ begin
     if to_regclass(format('raw.%I', partition_name)) is not null then
         raise exception 'raw.% is there already', partition_name using errcode = 'duplicate_table';
     end if;
+    -- What somebody committed without attaching it is garbage; one at work at the same time is waited for by name.
+    execute format('drop table if exists raw.%I', aside_name);
     -- Without indexes: attaching makes them, which is faster than filling them row by row.
     execute format('create table raw.%I (like %s including all excluding indexes)', aside_name, parent);
     execute format('grant select, insert on raw.%I to tidemark_loader', aside_name);
