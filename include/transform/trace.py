@@ -191,7 +191,9 @@ def _remark_gone(connection: psycopg.Connection, stream: str, mapping: dict[str,
     )
     for month, state, row_count in gone:
         where = "were deleted from the lake too" if state == "deleted" else f"are in the lake: `tidemark lake restore {stream} {month}` brings them back"
-        found.remarks.append(f"the {row_count:,} rows of {stream} of {month:%B %Y} have left raw and {where}")
+        remark = f"the {row_count:,} rows of {stream} of {month:%B %Y} have left raw and {where}"
+        if remark not in found.remarks:
+            found.remarks.append(remark)
 
 
 def _descend_through(connection: psycopg.Connection, project: _Project, onward: str, rows: list[dict[str, Any]], found: Trace) -> None:

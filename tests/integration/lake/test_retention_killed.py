@@ -13,10 +13,11 @@ from include.lake.expire import expire_month
 from include.lake.recall import recall
 from include.lake.retention import RetentionError, expire_lake, expire_raw, expire_zone_files, plan
 from include.lake.steps import LakeStep
-from include.landing import check_partitions, land_pending
+from include.landing import check_partitions, land_everything, land_pending
 from include.landing.quarantine import Filter, discard, list_quarantined
 from include.landing.replay import replay
 from include.warehouse import Role, connect
+from tests.conftest import set_environment
 from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, readings, rows_in_raw, states
 from tests.support.lake import KILLED, killed_at
 from tests.support.landing import assert_balanced, raw_rows
@@ -195,3 +196,16 @@ def test_the_zone_keeps_what_somebody_still_needs(warehouse):
     assert [item.files for item in expire_zone_files(NEVER_MIND)] == [2]
     assert [row.state for row in list_quarantined(Filter("orders", state=None))] == ["discarded"] * 3
     assert_balanced()
+
+
+def test_a_month_leaves_and_comes_back_where_zone_and_lake_are_in_s3(warehouse, s3_url, monkeypatch):
+    set_environment(monkeypatch, TIDEMARK_LANDING_URL=s3_url, TIDEMARK_LAKE_URL=s3_url.replace("/landing", "/lake"))
+    land_three_months()
+    everything = raw_rows(STREAM)
+    leave(JANUARY, FEBRUARY)
+    assert [(item.stream, item.files) for item in expire_zone_files(NEVER_MIND)] == [(STREAM, 2)]
+    assert land_everything(STREAM).files == 0
+    expire_lake(LATER + timedelta(days=250))
+    assert states() == {JANUARY: "deleted", FEBRUARY: "expired"}
+    assert recall(STREAM, FEBRUARY, keep_until=LATER, by="test").rows == 24
+    assert raw_rows(STREAM) == [row for row in everything if row["event_at"] >= at(-28)]
