@@ -4,11 +4,11 @@
 first event of a new month would have to make its partition while loading.
 
 **Reads and writes.** Runs every data test over whole tables; between nights only touched buckets are tested. Compares every raw
-partition with the movements of its rows. Makes partitions seven days ahead.
+partition with the movements of its rows. Makes partitions seven days ahead. Measures how much space every stream and table takes (`ops.storage_snapshot`).
 Removes runs, task instances and logs of Airflow and build history of `ops` older than the retention in the Airflow variables. Vacuums and analyzes.
 Never touches raw rows, ledger or quarantine.
 
-**Schedule and lateness.** Daily. A missed day is made good by the next.
+**Schedule and lateness.** Daily. A missed day is made good by the next, but for its measurement of space, which nobody can take later.
 
 **On failure.** Clear the failed task; each does nothing where its work is done. After a week of red partitions, loading makes them itself, only slower.
 """
@@ -69,6 +69,13 @@ def keep_house():
         return vacuum()
 
     @task
+    def measure_storage(dag_run: Any = None) -> int:
+        from include.file_index.storage import take_snapshot
+        from include.stack.windows import utc
+
+        return take_snapshot(utc(dag_run.run_after).date())
+
+    @task
     def compare_partitions() -> int:
         from include.landing import check_partitions
 
@@ -85,7 +92,7 @@ def keep_house():
     compare_partitions()
     test_all_marts()
     clean_airflow() >> remove_old_logs()
-    prune_build_history() >> vacuum_and_analyze()
+    prune_build_history() >> vacuum_and_analyze() >> measure_storage()  # rows of marts are what the analysis counted
 
 
 keep_house()

@@ -3,7 +3,7 @@
 **Purpose.** Fits the model anew on everything that is known, measures it against the naive one, and makes it champion only where it passes its gate.
 
 **Reads and writes.** Reads `features.feat_device_daily` and the maintenance events. Writes a run and a model version to MLflow's own database, and the
-`champion` alias where the gate is passed.
+`champion` alias where the gate is passed. Enters the data set and the files it was made of in `ops.dataset`, `ops.dataset_file`.
 
 **Schedule and lateness.** Daily. Rows whose seven days are not over are left out, so a late failure report enters with a later training.
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import corrections, data, demo, lake, quarantine, retention, stack, transform
+from include.commands import corrections, data, demo, files, lake, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ app.command()(data.land)
 app.command()(data.backfill)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(corrections.app, name="corrections")
+app.add_typer(files.app, name="files")
 app.add_typer(lake.app, name="lake")
 app.command()(data.sql)
 app.command()(transform.trace)
@@ -45,8 +46,10 @@ EXPECTED = (
     "include.warehouse.connection.WarehouseUnavailable",
     "include.contracts.errors.DefinitionError",
     "include.landing.errors.LandingError",
+    "include.file_index.errors.FileIndexError",
     "include.lake.errors.LakeError",
     "include.transform.build.TransformFailed",
+    "ml.lifecycle.reread.UseCaseUnknown",
     "include.transform.trace.TraceError",
     "include.transform.invocation.DbtError",
 )

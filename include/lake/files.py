@@ -16,12 +16,10 @@ from include.lake.errors import LakeBusy
 
 
 @dataclass(frozen=True)
-class LakeFile:
-    """A file of the lake that is or was entered.
+class NewFile:
+    """A file that is complete under its final name and may be entered.
 
     Attributes:
-        file_id: Its line in `ops.file`.
-        stream: The stream.
         event_date: UTC day of the event time of its rows.
         address: Path within the lake.
         content_hash: SHA-256 of its bytes.
@@ -35,8 +33,6 @@ class LakeFile:
         contract_version: Version of the contract whose columns it has.
     """
 
-    file_id: int
-    stream: str
     event_date: date
     address: str
     content_hash: bytes
@@ -51,20 +47,16 @@ class LakeFile:
 
 
 @dataclass(frozen=True)
-class NewFile:
-    """A file that is complete under its final name and is to be entered; attributes as `LakeFile`."""
+class LakeFile(NewFile):
+    """A file that is or was entered.
 
-    event_date: date
-    address: str
-    content_hash: bytes
-    size_bytes: int
-    row_count: int
-    content_digest: bytes
-    first_batch_id: int
-    last_batch_id: int
-    first_event_at: datetime
-    last_event_at: datetime
-    contract_version: str
+    Attributes:
+        file_id: Its line in `ops.file`.
+        stream: The stream.
+    """
+
+    file_id: int
+    stream: str
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from include.contracts.model import Contract
 from include.lake import digest, files, parquet, store
 from include.lake.digest import COLUMNS, Digest, of_rows
 from include.lake.errors import LakeDamaged, LakeError
-from include.lake.files import LakeFile, NewFile, SourceFile
+from include.lake.files import LakeFile, SourceFile
 from include.lake.steps import LakeStep
 from include.lake.store import Manifest
 from include.lake.verify import check_rows
@@ -167,9 +167,7 @@ def adopt(connection: psycopg.Connection, stream: str) -> Adopted:
     last_file_id, last_batch_id = _highest(lake)
     connection.execute("select ops.number_beyond(%s, %s)", (last_file_id, last_batch_id))
     _enter_sources(connection, lake, manifest)
-    files.enter(
-        connection, stream, [NewFile(**{name: value for name, value in vars(file).items() if name not in {"file_id", "stream"}}) for file in manifest.files]
-    )
+    files.enter(connection, stream, manifest.files)
     files.set_exported(connection, stream, manifest.exported_batch_id)
     return adopted
 

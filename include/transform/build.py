@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -54,21 +54,29 @@ class BuildResult:
         return tuple(node for node in self.nodes if node.status == "warn")
 
 
-def fix_horizon() -> Build:
+def fix_horizon(upto: Mapping[str, int] | None = None) -> Build:
     """Fixes how far all models of one build read: for each stream its last committed batch.
 
     Ids of one stream become visible in order, so everything up to the horizon is there; a batch of another stream that commits
     later with a smaller id has its own stream's horizon and is not lost.
+
+    Args:
+        upto: Batch by stream that no model is to read beyond; a stream that it does not name is not read at all. None: everything that has landed.
     """
     with connect(Role.TRANSFORMER) as connection:
         row = connection.execute(
             """
             insert into ops.build (build_id, horizon)
             select uuidv7()::text,
-                coalesce((select jsonb_object_agg(stream, last_batch_id) from ops.stream_state), '{}'::jsonb)
+                coalesce((
+                    select jsonb_object_agg(stream, case
+                        when %(upto)s::jsonb is null then last_batch_id else least(last_batch_id, coalesce((%(upto)s::jsonb ->> stream)::bigint, 0))
+                    end) from ops.stream_state
+                ), '{}'::jsonb)
                 || jsonb_build_object('touch', coalesce((select max(request_id) from ops.touch_request), 0))
             returning build_id, horizon
-            """
+            """,
+            {"upto": None if upto is None else json.dumps(upto)},
         ).fetchone()
     assert row is not None
     return Build(build_id=row[0], horizon={name: int(position) for name, position in row[1].items()})

@@ -55,6 +55,7 @@ class ModelCard:
     learned_until: date  # last feature day of the train and validation parts
     scores_from: date  # first feature day whose outcome the model has not seen
     model_sha256: str
+    dataset_id: int | None = None  # None for versions older than ops.dataset
 
     def to_json(self) -> str:
         """As stored."""
@@ -65,6 +66,7 @@ class ModelCard:
                 "learned_until": self.learned_until.isoformat(),
                 "scores_from": self.scores_from.isoformat(),
                 "model_sha256": self.model_sha256,
+                "dataset_id": self.dataset_id,
             }
         )
 
@@ -78,6 +80,7 @@ class ModelCard:
             learned_until=date.fromisoformat(stored["learned_until"]),
             scores_from=date.fromisoformat(stored["scores_from"]),
             model_sha256=stored["model_sha256"],
+            dataset_id=stored.get("dataset_id"),
         )
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from include.settings import get_settings
 from ml.lifecycle.evaluation import CalibrationBin, Interval, SliceResult
 from ml.lifecycle.gate import ChampionResult, GateDecision
+from ml.lifecycle.provenance import DatasetReference
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -71,6 +72,7 @@ class TrainingReport:
     gate: GateDecision
     libraries: Mapping[str, str]
     seconds: Mapping[str, float]
+    dataset: DatasetReference | None = None  # None in reports older than ops.dataset
 
     def to_json(self) -> str:
         """As written to the reports folder and to MLflow."""
@@ -136,7 +138,18 @@ def render(report: TrainingReport) -> Group:
         f"Brier score {report.brier_model:.4f}; of a constant probability {report.brier_prevalence:.4f}.",
         f"Left out: {report.rows_in_gaps:,} rows in the gaps of {report.gap_days} days, "
         f"{report.rows_without_complete_outcome:,} whose outcome window is not over.",
+        *_data_set(report.dataset),
         f"Loses on: {', '.join(report.loses_on) or 'no slice with positives'}.",
         f"{'Champion' if report.gate.passed else 'Stays challenger'}: {report.gate.reason}.",
     ]
     return Group(parts, figures, by_slice, Text("\n".join(lines)))
+
+
+def _data_set(reference: DatasetReference | None) -> list[str]:
+    if reference is None:
+        return []
+    horizon = ", ".join(f"{stream} {batch}" for stream, batch in reference.horizon.items())
+    return [
+        f"Data set {reference.dataset_id}: {reference.rows:,} rows, made of {reference.files:,} files up to batch {horizon};"
+        f" `tidemark files dataset {reference.dataset_id}` says where they lie."
+    ]

@@ -21,6 +21,7 @@ from ml.lifecycle import evaluation
 from ml.lifecycle.dataset import OUTCOME, Dataset, DatasetSpec, NotEnoughData, Part, TimeSplit, load_dataset, load_features, offered_columns, split_by_time
 from ml.lifecycle.evaluation import Baseline
 from ml.lifecycle.gate import ChampionResult, Gate
+from ml.lifecycle.provenance import record_dataset, sources_of
 from ml.lifecycle.registry import LoadedModel, ModelCard, Registry, library_versions
 from ml.lifecycle.report import BaselineResult, PartSummary, TrainingReport
 from ml.lifecycle.training import FittedModel, TrainingConfig, fit, probabilities
@@ -71,6 +72,7 @@ def train(use_case: UseCase) -> TrainingReport:
 
     Raises:
         FeatureSchemaMismatch: If the warehouse does not offer the features.
+        DatasetUntraceable: If nobody can say what the features were made of.
         NotEnoughData: If a part of the split has too few positives.
         WarehouseUnavailable: If the warehouse cannot be reached.
     """
@@ -79,7 +81,10 @@ def train(use_case: UseCase) -> TrainingReport:
         registry = Registry(use_case.name)
         champion = registry.champion()
     with watch.step("read data set"), connect(Role.ML) as connection:
+        # One snapshot: the rows, and what the tables they stand in were made of.
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         dataset = load_dataset(connection, _with_columns_of(connection, use_case.dataset, champion))
+        sources = sources_of(connection, use_case.dataset)
     split = split_by_time(dataset.dates, gap=use_case.dataset.outcome.horizon, shares=use_case.training.shares)
     outcome = dataset.frame[OUTCOME].to_numpy(dtype=np.int_)
     rows = {part.name: part.rows(dataset.dates) for part in split.parts}
@@ -110,6 +115,8 @@ def train(use_case: UseCase) -> TrainingReport:
         with watch.step("register"):
             inputs = use_case.training.schema.frame(dataset.frame[rows[split.test.name]].head(5))
             version, model_sha256 = run.log_model(model.estimator, inputs)
+            with connect(Role.ML) as connection:
+                reference = record_dataset(connection, use_case.name, dataset, sources)
         report = TrainingReport(
             use_case=use_case.name,
             question=use_case.question,
@@ -124,11 +131,19 @@ def train(use_case: UseCase) -> TrainingReport:
             validation_pr_auc=dict(model.validation_pr_auc),
             libraries=library_versions(),
             seconds=dict(watch.seconds),
+            dataset=reference,
             **findings,
         )
-        params = {"candidate": model.candidate, "seed": use_case.training.seed, "snapshot": snapshot, "features": len(use_case.training.schema.features)}
+        params = {
+            "candidate": model.candidate,
+            "seed": use_case.training.seed,
+            "snapshot": snapshot,
+            "features": len(use_case.training.schema.features),
+            "dataset_id": reference.dataset_id,
+        }
         run.log(params=params, metrics=report.metrics(), config=use_case.training.to_dict())
-        run.complete(version, report.to_json(), ModelCard(snapshot, use_case.training.schema, split.validation.last, split.test.first, model_sha256))
+        schema, learned_until, scores_from = use_case.training.schema, split.validation.last, split.test.first
+        run.complete(version, report.to_json(), ModelCard(snapshot, schema, learned_until, scores_from, model_sha256, reference.dataset_id))
     if report.gate.passed:
         registry.promote(version)
     report.write()

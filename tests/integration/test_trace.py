@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 
+from include.file_index.storage import take_snapshot
 from include.transform.invocation import load_manifest
 from include.transform.trace import TraceError, trace
 from include.warehouse import Role, connect
@@ -25,13 +26,16 @@ def marts() -> dict[str, tuple[list[str], dict]]:
 
 
 def test_one_row_of_each_mart_leads_to_its_bytes(built: Warehouse) -> None:
+    take_snapshot(date(2026, 3, 10))
     seen = 0
     for table, (columns, config) in marts().items():
         unique = [index["columns"] for index in config.get("indexes") or [] if index.get("unique")]
         grain = (
             unique[0]
             if unique
-            else [name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "error_code", "mart_name", "date_day"}]
+            else [
+                name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "error_code", "mart_name", "date_day", "snapshot_date"}
+            ]
         )
         with connect(Role.OWNER) as connection:
             listed = ", ".join(f"{name}::text" for name in grain)

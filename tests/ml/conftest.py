@@ -93,13 +93,18 @@ class Pumps:
 
 @pytest.fixture
 def pumps(owner: psycopg.Connection) -> Pumps:
-    """Empty tables of the made-up plant, readable by the role that trains and scores."""
+    """Empty tables of the made-up plant, readable by the role that trains and scores, and made of nothing that landed as far as the warehouse knows."""
     owner.execute(
         "create table features.feat_pump_daily (tenant_id text, device_id text, feature_date date, device_type text, wear float8, grease float8,"
         " is_outdoors boolean, maker text, age_days float8, site text, primary key (tenant_id, device_id, feature_date))"
     )
     owner.execute("create table maintenance.fct_leak (tenant_id text, device_id text, kind text, occurred_at timestamptz)")
-    owner.execute("grant select on features.feat_pump_daily, maintenance.fct_leak to tidemark_ml")
+    owner.execute("create table platform.rpt_freshness (mart_name text, stream text, consumed_batch_id bigint)")
+    owner.execute(
+        "insert into platform.rpt_freshness values ('features.feat_pump_daily', 'device_telemetry', 0), ('features.feat_pump_daily', 'device_registry', 0),"
+        " ('maintenance.fct_leak', 'maintenance_log', 0)"
+    )
+    owner.execute("grant select on features.feat_pump_daily, maintenance.fct_leak, platform.rpt_freshness to tidemark_ml")
     return Pumps(owner)
 
 

@@ -54,11 +54,18 @@ def test_a_training_run_reports_registers_and_promotes_once(pumps: Pumps) -> Non
     screen = Console(file=io.StringIO(), width=200)
     screen.print(render(report))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
-    for part in (report.baseline_name, report.candidate, "Model minus baseline", "Champion:", f"{report.parts[2].positives:,}"):
+    for part in (report.baseline_name, report.candidate, "Model minus baseline", "Champion:", f"{report.parts[2].positives:,}", "Data set 1:"):
         assert part in shown
+    assert report.dataset is not None
+    assert (report.dataset.dataset_id, report.dataset.files) == (1, 0)
+    assert report.dataset.horizon == {"device_registry": 0, "device_telemetry": 0, "maintenance_log": 0}
+    champion = registry.champion()
+    assert champion is not None
+    assert champion.card.dataset_id == 1
 
     again = lifecycle.train(pumps.use_case)
     assert again == report, "the same data registers nothing new"
+    assert pumps.connection.execute("select count(*) from ops.dataset").fetchone() == (1,)
     assert registry.champion_version() == 1
 
     # A run that died between registering and promoting is completed by the next one.
