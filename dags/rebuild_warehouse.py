@@ -8,7 +8,8 @@ grants stay.
 
 **Schedule and lateness.** By hand only, on a quiet hour: builds of micro-batches wait for their turn between its tasks.
 
-**On failure.** Clear the failed task and those after it: they go on with the horizon of the run. Or trigger a new run, which begins again.
+**On failure.** Once months have left raw the models that read them refuse: `tidemark rebuild` does it then. Otherwise clear the failed task and those after it:
+they go on with the horizon of the run. Or trigger a new run, which begins again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import corrections, data, demo, files, lake, quarantine, stack, transform
+from include.commands import corrections, data, demo, files, lake, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +31,9 @@ app.add_typer(lake.app, name="lake")
 app.command()(data.sql)
 app.command()(transform.trace)
 app.command()(transform.build)
+app.command()(retention.rebuild)
+app.add_typer(retention.app, name="retention")
+lake.app.command("restore")(retention.restore)
 app.command()(stack.doctor)
 app.add_typer(data.contracts_app, name="contracts")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(stack.airflow)

@@ -54,6 +54,7 @@ def _table(contract: Contract) -> dict[str, Any]:
                 "event_time": contract.event_time,
                 "key": list(contract.key),
                 "bucket_columns": list(contract.bucket_columns),
+                "expires": contract.expires,
             },
         },
         "columns": [_column(contract, name, pg_type, nullable, description) for name, pg_type, nullable, description in described_columns(contract)],

@@ -133,6 +133,9 @@ class Contract:
         max_quarantined_share: Greatest share of quarantined rows, in [0, 1], among the last `quarantine_window` rows.
         quarantine_window: Number of rows that the share looks at.
         csv: How CSV files in the stream's own shape are written.
+        hot_retention: Age of event time above which a month leaves the raw table; None where rows never leave it (see `expires`).
+        lake_retention: Age of event time above which a month is deleted from the lake too; None where it stays for ever.
+        zone_retention: How long a file's bytes stay in the zone after it landed.
     """
 
     stream: str
@@ -155,6 +158,14 @@ class Contract:
     max_quarantined_share: float
     quarantine_window: int
     csv: CsvDialect = RFC_4180
+    hot_retention: timedelta | None = None
+    lake_retention: timedelta | None = None
+    zone_retention: timedelta = timedelta(days=30)
+
+    @property
+    def expires(self) -> bool:
+        """Whether months of the stream leave the raw table: only where a late copy of an event can be told by its time to belong to such a month."""
+        return self.hot_retention is not None
 
     @cached_property
     def by_name(self) -> dict[str, Field]:

@@ -43,9 +43,11 @@ OPTION_KEYS = {
 }
 STREAM_PROPERTIES = {
     "streamKind", "source", "eventTime", "versionField", "onConflict", "partitioning", "bucketColumns", "earliest", "futureToleranceMinutes",
-    "maxQuarantinedShare", "quarantineWindow", "csv",
+    "maxQuarantinedShare", "quarantineWindow", "csv", "hotRetentionDays", "lakeRetentionDays", "zoneRetentionDays",
 }  # fmt: skip
 FIELD_PROPERTIES = {"unit"}
+HOT_DAYS, LAKE_DAYS, ZONE_DAYS = 90, 365, 30  # where a contract states no retention
+MAX_DAYS = 36_500
 
 
 def parse_contract(path: Path) -> Contract:
@@ -135,10 +137,12 @@ class _Parser:
             raise self.error("customProperties.bucketColumns", "is not a list of columns", "name at least one column by which models bucket")
         self.check_buckets(bucket_columns, by_name)
         share = self.number("maxQuarantinedShare", properties, 0, 1)
+        kind = StreamKind(self.choice("streamKind", properties, tuple(StreamKind)))
+        hot_retention, lake_retention = self.retention(properties, kind, str(partition))
         return Contract(
             stream=stream,
             version=version,
-            kind=StreamKind(self.choice("streamKind", properties, tuple(StreamKind))),
+            kind=kind,
             source=Source(self.choice("source", properties, tuple(Source))),
             owner=self.present("team.name", getattr(odcs.team, "name", None)),
             description=self.present(f"schema.{stream}.description", schema.description),
@@ -156,6 +160,9 @@ class _Parser:
             max_quarantined_share=share,
             quarantine_window=int(self.number("quarantineWindow", properties, 1, 1_000_000)),
             csv=parse_csv_dialect(properties["csv"], "customProperties.csv", self.error) if "csv" in properties else RFC_4180,
+            hot_retention=hot_retention,
+            lake_retention=lake_retention,
+            zone_retention=self.days("zoneRetentionDays", properties, ZONE_DAYS),
         )
 
     # fields
@@ -281,6 +288,30 @@ class _Parser:
                 raise self.error("slaProperties.freshness", f"{sla.value!r} {sla.unit!r} is no duration", remedy)
             return sla.value * UNITS_OF_TIME[sla.unit]
         raise self.error("slaProperties", "has no freshness", "add property: freshness with value and unit: how long silence may last")
+
+    def retention(self, properties: dict[str, Any], kind: StreamKind, partition: str) -> tuple[timedelta | None, timedelta | None]:
+        """How long rows stay in raw and in the lake; None, None for a stream whose rows stay for ever."""
+        stated = [name for name in ("hotRetentionDays", "lakeRetentionDays") if name in properties]
+        if kind is not StreamKind.EVENT or partition != "month":
+            if stated:
+                reason = (
+                    f"its kind is {kind}: the newest version of an entity holds however old it is"
+                    if kind is not StreamKind.EVENT
+                    else "it is not partitioned by month of event time: once its rows were gone, a late copy could not be told from a new event"
+                )
+                raise self.error(f"customProperties.{stated[0]}", f"cannot be kept, because {reason}", f"remove {' and '.join(stated)}: its rows stay")
+            return None, None
+        hot, lake = self.days("hotRetentionDays", properties, HOT_DAYS), self.days("lakeRetentionDays", properties, LAKE_DAYS)
+        if lake < hot:
+            problem = f"is {lake.days} days, less than the {hot.days} days of hotRetentionDays"
+            raise self.error("customProperties.lakeRetentionDays", problem, "give it at least as many: what is in raw is in the lake too")
+        return hot, lake
+
+    def days(self, name: str, properties: dict[str, Any], default: int) -> timedelta:
+        value = properties.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_DAYS:
+            raise self.error(f"customProperties.{name}", f"is {value!r}", f"give a whole number of days from 1 to {MAX_DAYS:,}")
+        return timedelta(days=value)
 
     def custom(self, place: str, properties: list[CustomProperty] | None, known: set[str]) -> dict[str, Any]:
         named = {each.property or "": each.value for each in properties or []}

@@ -49,6 +49,7 @@ def stream_page(contract: Contract) -> str:
 | Of several copies | {_copies(contract)} |
 | Event time | `{contract.event_time}`, not before {contract.earliest:%Y-%m-%d} and at most {_duration(contract.future_tolerance)} after arrival |
 | Raw table | `raw.{contract.stream}`, partitioned by {"month of event time" if contract.partition == "month" else "hash of `event_id`"} |
+| Kept | {_retention(contract)} |
 | Models bucket by | {", ".join(f"`{name}`" for name in contract.bucket_columns)} |
 {_csv_row(contract)}| Silence is red after | {_duration(contract.freshness)} |
 | Refused rows are red above | {contract.max_quarantined_share:.0%} of the last {contract.quarantine_window:,} |
@@ -92,6 +93,13 @@ def _copies(contract: Contract) -> str:
         OnConflict.KEEP_LATEST: "the one that arrived last counts (`keep_latest`)",
         OnConflict.QUARANTINE: "the one that arrived first counts, and any other that says something else goes to the quarantine (`quarantine`)",
     }[contract.on_conflict]
+
+
+def _retention(contract: Contract) -> str:
+    zone = f"files {_duration(contract.zone_retention)} in the zone after landing and export"
+    if contract.hot_retention is None or contract.lake_retention is None:
+        return f"rows for ever; {zone}"
+    return f"rows {_duration(contract.hot_retention)} in raw and {_duration(contract.lake_retention)} in the lake, by whole months of event time; {zone}"
 
 
 def _csv_row(contract: Contract) -> str:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class LakeStep(StrEnum):
-    """Steps of an export, a compaction, a sweep and a restore, in their order."""
+    """Steps of an export, a compaction, a sweep, a restore, an expiry and a rebuild, in their order."""
 
     EXPORT_AFTER_SNAPSHOT = "export_after_snapshot"
     EXPORT_MID_WRITE = "export_mid_write"
@@ -20,3 +20,11 @@ class LakeStep(StrEnum):
     RESTORE_MID_COPY = "restore_mid_copy"
     RESTORE_BEFORE_COMMIT = "restore_before_commit"
     RESTORE_AFTER_COMMIT = "restore_after_commit"
+    EXPIRE_AFTER_VERIFY = "expire_after_verify"
+    EXPIRE_BEFORE_COMMIT = "expire_before_commit"
+    EXPIRE_AFTER_COMMIT = "expire_after_commit"
+    LAKE_AFTER_MARK = "lake_after_mark"
+    ZONE_AFTER_MARK = "zone_after_mark"
+    ZONE_MID_DELETE = "zone_mid_delete"
+    REBUILD_AFTER_RESTORE = "rebuild_after_restore"
+    REBUILD_BETWEEN_MONTHS = "rebuild_between_months"

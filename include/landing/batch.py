@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -121,6 +121,7 @@ class Attempt:
         self._quarantined = 0
         self._elsewhere = FileCounts()  # how counts of earlier batches changed
         self._reread: list[ZoneFile] = []
+        self._expired: frozenset[date] = frozenset()  # months that have left the raw table
 
     def run(self) -> list[FileCounts]:
         """Lands the files inside the caller's transaction and says what became of each that was still to be landed.
@@ -137,6 +138,8 @@ class Attempt:
         state = ledger.stream_state(connection, contract.stream)
         if state and state.is_held:
             raise Held
+        if contract.expires:
+            self._expired = ledger.expired_months(connection, contract.stream)
         wanted = self._wanted()
         if not wanted:
             return []
@@ -221,7 +224,7 @@ class Attempt:
         for row in self._refused_rows(chunk):
             reason = self._culprits.refused[int(chunk.file_position[row]), int(chunk.row_number[row])]
             chunk.refuse(row, RowError(Code.COPY_REFUSED, None, None, f"the server refused the row: {reason}"))
-        validated = validate(chunk, contract, self._arrived[chunk.file_position])
+        validated = validate(chunk, contract, self._arrived[chunk.file_position], self._expired)
         frame = validated.accepted
         if frame.height:
             tenants = pl.Series([arrival.tenant_id for arrival in self._arrivals])

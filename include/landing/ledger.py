@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import psycopg
@@ -257,6 +257,12 @@ def stream_state(connection: psycopg.Connection, stream: str) -> StreamState | N
         "select last_batch_id, last_event_at, last_arrived_at, last_landed_at, is_held, held_reason from ops.stream_state where stream = %s", (stream,)
     ).fetchone()
     return StreamState(*row) if row else None
+
+
+def expired_months(connection: psycopg.Connection, stream: str) -> frozenset[date]:
+    """First days of the months of a stream that have left the raw table; under the stream's lock they stay what they are."""
+    rows = connection.execute("select month from ops.partition_state where stream = %s and state in ('expired', 'deleted')", (stream,))
+    return frozenset(month for (month,) in rows)
 
 
 def write_batch(

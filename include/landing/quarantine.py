@@ -37,6 +37,7 @@ class Filter:
         state: Rows in this state.
         tenant: Rows of this tenant.
         ids: Rows of these numbers.
+        month: Rows, as `2026-01`, whose event lies in a month that had left the raw table.
     """
 
     stream: str | None = None
@@ -47,6 +48,7 @@ class Filter:
     state: State | None = State.OPEN
     tenant: str | None = None
     ids: tuple[int, ...] = ()
+    month: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -73,6 +75,8 @@ _CONDITIONS = {
     "before": "q.quarantined_at < %(before)s",
     "tenant": "q.tenant_id = %(tenant)s",
     "ids": "q.quarantine_id = any(%(ids)s)",
+    "month": "exists (select from jsonb_array_elements(coalesce(latest.errors, q.errors)) as e where e ->> 'code' = 'partition_expired' "
+    "and left(e ->> 'value', 7) = %(month)s)",
 }
 # What every question about the quarantine reads. A row's newest verdict is that of the last replay that failed, else that of its landing.
 QUARANTINED = sql.SQL(

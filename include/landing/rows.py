@@ -41,6 +41,7 @@ class Code(StrEnum):
     COPY_REFUSED = "copy_refused"
     ROW_NOT_FOUND = "row_not_found"
     CONFLICT = "conflict"
+    PARTITION_EXPIRED = "partition_expired"
 
 
 @dataclass(frozen=True)

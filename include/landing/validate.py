@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -54,16 +55,17 @@ class Validated:
     rejected: list[RejectedRow]
 
 
-def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64]) -> Validated:
+def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = ()) -> Validated:
     """Types and checks a chunk.
 
     Args:
         chunk: Rows as read. Its errors are added to.
         contract: The stream's contract.
         arrived_at: Shape (rows,), arrival of each row's file, microseconds since 1970 UTC.
+        expired: First days of months that have left the raw table.
 
     Returns:
-        Accepted and rejected rows. A row's verdict depends on nothing but the row and its arrival.
+        Accepted and rejected rows. A row's verdict depends on nothing but the row, its arrival, and whether its month has left the raw table.
     """
     arrivals = pl.Series(ARRIVED_AT, arrived_at).cast(MICROSECONDS)
     columns: dict[str, pl.Series] = {}
@@ -72,6 +74,8 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64]) ->
         _check(field, column, chunk)
         columns[field.name] = column.values
     _check_event_time(contract, columns[contract.event_time], arrivals, chunk)
+    if expired:
+        _check_expired(contract, columns[contract.event_time], expired, chunk)
     tenants = _tenants(chunk)
     frame = pl.DataFrame(
         [
@@ -152,6 +156,16 @@ def _check_event_time(contract: Contract, event_at: pl.Series, arrivals: pl.Seri
     for row in bad.arg_true().to_list():
         moment, arrival = (f"{times[row].isoformat()}Z" for times in (event_at, arrivals))
         chunk.refuse(row, RowError(Code.EVENT_TIME_OUT_OF_RANGE, contract.event_time, moment, f"{message} ({arrival})"))
+
+
+def _check_expired(contract: Contract, event_at: pl.Series, expired: Collection[date], chunk: Chunk) -> None:
+    """Of an event whose month has left the raw table nobody can say whether it is new, a copy or a correction."""
+    months = event_at.dt.truncate("1mo").dt.date()
+    for row in months.is_in(list(expired)).fill_null(value=False).arg_true().to_list():
+        moment = event_at[row]
+        remedy = f"tidemark lake restore {contract.stream} {moment:%Y-%m-%d}"
+        message = f"{moment:%B %Y} of {contract.stream} has left the hot store: `{remedy}` brings the month back and replays the row"
+        chunk.refuse(row, RowError(Code.PARTITION_EXPIRED, contract.event_time, f"{moment.isoformat()}Z", message))
 
 
 def _check_rule(rule: RowRule, frame: pl.DataFrame, chunk: Chunk) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import psycopg
 
@@ -154,7 +154,17 @@ def readable(of: Build) -> Build:
     return fix_horizon() if row[0] else of
 
 
-def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bool = True, rebuild: bool = False, full_tests: bool = False) -> BuildResult:
+def build(
+    selector: str,
+    of: Build,
+    *,
+    exclude: str | None = None,
+    run_tests: bool = True,
+    rebuild: bool = False,
+    full_tests: bool = False,
+    in_raw_only: bool = False,
+    months: Sequence[date] = (),
+) -> BuildResult:
     """Builds the selected models up to the horizon of a build, with their data tests; up to now where that horizon cannot be read any more.
 
     Args:
@@ -164,6 +174,8 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
         run_tests: Whether data tests run behind each model.
         rebuild: Recompute every bucket of the selected incremental models, in place.
         full_tests: Let data tests look at whole tables instead of the touched buckets.
+        in_raw_only: Where months have left the raw table, rebuild what it still holds instead of refusing: for `include.lake.rebuild`, which brings them back.
+        months: First days of months whose buckets are recomputed whether anything changed or not.
 
     Raises:
         TransformFailed: If a model or a test of severity error failed.
@@ -181,6 +193,10 @@ def build(selector: str, of: Build, *, exclude: str | None = None, run_tests: bo
             variables["rebuild"] = True
         if full_tests:
             variables["full_tests"] = True
+        if in_raw_only:
+            variables["rebuild_in_raw"] = True
+        if months:
+            variables["rebuild_months"] = [month.isoformat() for month in months]
         nodes = invoke([*command, "--vars", json.dumps(variables)], purpose=of.build_id)
     record_results(of.build_id, nodes)
     raise_for_failures(nodes, of)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from include.transform.expiring import WITHIN_A_MONTH
 from include.transform.invocation import manifest_json
 from include.warehouse import Role, connect
 
@@ -154,7 +155,7 @@ def trace(table: str, words: Sequence[str], *, originals: int = ORIGINALS_SHOWN)
         _descend(connection, project, node, [found.row], found)
         _name_files(connection, found)
         _read_originals(connection, found, originals)
-    if not found.raw and not found.files:
+    if not found.raw and not found.files and not found.remarks:
         found.remarks.append(f"{found.table} is generated from the project's vars: no raw rows stand behind it")
     return found
 
@@ -166,6 +167,8 @@ def _descend(connection: psycopg.Connection, project: _Project, node: Node, rows
             raise TraceError(f"{relation_of(node)} names the input {name}, which the project does not have")
         made = _rows_behind(connection, node, lower, mapping, rows)
         found.steps.append(Step(relation_of(lower), relation_of(node), len(made)))
+        if name.startswith("stg_"):
+            _remark_gone(connection, name[4:], mapping, rows, found)
         if not made:
             continue
         if name.startswith("stg_"):
@@ -176,6 +179,21 @@ def _descend(connection: psycopg.Connection, project: _Project, node: Node, rows
             _descend_through(connection, project, onward, made, found)
         else:
             _descend(connection, project, lower, made, found)
+
+
+def _remark_gone(connection: psycopg.Connection, stream: str, mapping: dict[str, str], rows: list[dict[str, Any]], found: Trace) -> None:
+    """Says where rows are whose month has left the raw table."""
+    columns = [column for column, expression in mapping.items() if expression in WITHIN_A_MONTH]
+    wanted = {f"{str(row[column])[:7]}-01" for row in rows for column in columns}
+    gone = connection.execute(
+        "select month, state, row_count from ops.partition_state where stream = %s and month = any(%s::date[]) and state <> 'restored' order by month",
+        (stream, sorted(wanted)),
+    )
+    for month, state, row_count in gone:
+        where = "were deleted from the lake too" if state == "deleted" else f"are in the lake: `tidemark lake restore {stream} {month}` brings them back"
+        remark = f"the {row_count:,} rows of {stream} of {month:%B %Y} have left raw and {where}"
+        if remark not in found.remarks:
+            found.remarks.append(remark)
 
 
 def _descend_through(connection: psycopg.Connection, project: _Project, onward: str, rows: list[dict[str, Any]], found: Trace) -> None:

@@ -28,6 +28,7 @@ DAG_IDS = {
     "rebuild_warehouse",
     "publish_docs",
     "keep_house",
+    "apply_retention",
     "export_lake",
     "keep_lake",
 }

@@ -94,3 +94,13 @@
         ) as input_row
     )
 {%- endmacro %}
+
+{#-
+    Rows of the tested model in scope, without those whose input rows have left the raw table: what is to be compared with an input can only be compared where
+    that still holds its rows.
+-#}
+{% macro comparable_rows_in_scope(relation, input_name, scope) -%}
+    {%- set rows = rows_in_scope(relation, scope) -%}
+    {%- if not execute or not input_name.startswith('stg_') -%}{{ return(rows) }}{%- endif -%}
+    {{ return("(select * from " ~ rows ~ " as comparable where " ~ is_in_raw(model_named(relation.identifier), 'comparable', input_name[4:]) ~ ")") }}
+{%- endmacro %}

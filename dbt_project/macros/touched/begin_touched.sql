@@ -16,10 +16,16 @@
     {%- for name in inputs -%}
         {%- if name not in state or state[name].checksum != checksum -%}{%- set flags_of_run.rebuild = true -%}{%- endif -%}
     {%- endfor -%}
+    {%- if flags_of_run.rebuild -%}{%- do refuse_rebuild_of_expired() -%}{%- endif -%}
     {%- set touch_from = state.get('touch', {}).get('position', 0) -%}
     {%- set touch_to = horizon_of('touch') -%}
-    {%- set spans = "(select event_from, event_to from ops.touch_request where request_id > " ~ touch_from ~ " and request_id <= " ~ touch_to ~ ")" -%}
-    {%- set any_touch = touch_to > touch_from -%}
+    {#- A rebuild by `tidemark rebuild` names months that it has brought back: they are asked for like a backfill, but of the models of this call only. -#}
+    {%- set asked = [] -%}
+    {%- for month in var('rebuild_months', []) -%}
+        {%- do asked.append(" union all select timestamptz '" ~ month ~ " 00:00:00+00', timestamptz '" ~ month ~ " 00:00:00+00' + interval '1 month'") -%}
+    {%- endfor -%}
+    {%- set spans = "(select event_from, event_to from ops.touch_request where request_id > " ~ touch_from ~ " and request_id <= " ~ touch_to ~ (asked | join) ~ ")" -%}
+    {%- set any_touch = touch_to > touch_from or asked | length > 0 -%}
 
     {%- set positions = {'touch': [touch_from, touch_to] | max} -%}
     {%- set parts = [] -%}
@@ -75,7 +81,7 @@
     from (
         {{ parts | join('\n        union all\n        ') }}
     ) as touched
-    where {% for column in bucket %}{{ column }} is not null{{ ' and ' if not loop.last }}{% endfor %};
+    where {% for column in bucket %}{{ column }} is not null and {% endfor %}{{ is_in_raw(model, 'touched') }};
     create index on {{ touched_name() }} ({{ bucket | join(', ') }});
     analyze {{ touched_name() }};
     create temporary table touched_state__{{ this.identifier }} on commit drop as

@@ -12,7 +12,7 @@ here as (
         {%- for column in measures %},
         coalesce(sum({{ column }})::numeric, 0) as {{ column }}
         {%- endfor %}
-    from {{ rows_in_scope(model, scope) }} as tested
+    from {{ comparable_rows_in_scope(model, compare_to, scope) }} as tested
     group by tenant_id
 
 ),

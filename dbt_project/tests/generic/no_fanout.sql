@@ -2,7 +2,7 @@
 {% test no_fanout(model, compare_to, scope='touched_in_this_run') %}
 with
 
-here as (select tenant_id, count(*) as row_count from {{ rows_in_scope(model, scope) }} as tested group by tenant_id),
+here as (select tenant_id, count(*) as row_count from {{ comparable_rows_in_scope(model, compare_to, scope) }} as tested group by tenant_id),
 
 there as (select tenant_id, count(*) as row_count from {{ input_rows_in_scope(model, compare_to, scope) }} as compared group by tenant_id)
 

@@ -92,6 +92,35 @@ def test_a_small_contract_is_read_whole():
         contract.field("peak")
 
 
+HOT, LAKE = "\n  - {property: hotRetentionDays, value: %s}", "\n  - {property: lakeRetentionDays, value: %s}"
+
+
+def test_months_of_events_expire_and_nothing_else_does():
+    contract = parse_contract_text(MINIMAL, "door_event.yaml")
+    assert (contract.hot_retention, contract.lake_retention, contract.zone_retention) == (timedelta(days=90), timedelta(days=365), timedelta(days=30))
+    stated = parse_contract_text(MINIMAL.rstrip() + HOT % 10 + LAKE % 10 + "\n  - {property: zoneRetentionDays, value: 3}\n", "door_event.yaml")
+    assert (stated.hot_retention, stated.lake_retention, stated.zone_retention) == (timedelta(days=10), timedelta(days=10), timedelta(days=3))
+    for change in (("streamKind, value: event", "streamKind, value: entity"), ("partitioning, value: month", "partitioning, value: hash")):
+        kept = parse_contract_text(MINIMAL.replace(*change), "door_event.yaml")
+        assert (kept.expires, kept.hot_retention, kept.lake_retention, kept.zone_retention) == (False, None, None, timedelta(days=30))
+    assert [stream for stream in streams() if load_contract(stream).expires] == ["device_telemetry"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL.replace("streamKind, value: event", "streamKind, value: entity") + HOT % 9, "its kind is entity: the newest version of an entity holds"),
+        (MINIMAL.replace("partitioning, value: month", "partitioning, value: hash") + LAKE % 9, "a late copy could not be told from a new event; remove lake"),
+        (MINIMAL + HOT % 0, "hotRetentionDays: is 0; give a whole number of days from 1"),
+        (MINIMAL + HOT % "true", "hotRetentionDays: is True"),
+        (MINIMAL + LAKE % 89, "lakeRetentionDays: is 89 days, less than the 90 days of hotRetentionDays"),
+    ],
+)
+def test_a_retention_that_cannot_be_kept_is_refused(text, message):
+    with pytest.raises(ContractError, match=message):
+        parse_contract_text(text, "door_event.yaml")
+
+
 def test_key_follows_its_positions_and_not_the_order_of_fields():
     text = (
         MINIMAL.replace("primaryKeyPosition: 1", "primaryKeyPosition: 9")

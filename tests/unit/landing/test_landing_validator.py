@@ -261,3 +261,22 @@ def test_a_chunk_keeps_one_error_of_a_row_whose_structure_is_broken():
     (read,) = read_chunks(iter([Source(0, io.BytesIO(b"{"), "ndjson", None)]), load_contract("orders"))
     assert len(chunk) == 1
     assert [error.code for error in read.errors[0]] == ["malformed_json"]
+
+
+def test_events_of_months_that_have_left_raw_are_refused_beside_all_their_other_errors():
+    contract = load_contract("device_telemetry")
+    moments = ["2026-01-31T23:59:59.999999Z", "2026-02-01T00:00:00Z", "2026-02-28T23:59:59+00:00", "2026-03-01T00:59:00+01:00", "2026-03-01T00:00:00Z", "never"]
+    lines = [json.dumps({"deviceId": "m1", "deviceType": "thermostat" if number != 2 else "kettle", "timestamp": at}) for number, at in enumerate(moments)]
+    (chunk,) = read_chunks(iter([Source(0, io.BytesIO("\n".join(lines).encode()), "ndjson", None)]), contract)
+    arrived = np.full(len(chunk), int(ARRIVED_AT.timestamp() * 1_000_000), dtype=np.int64)
+    validated = validate(chunk, contract, arrived, {date(2026, 2, 1)})
+    assert validated.accepted["_row_number"].to_list() == [1, 5]
+    assert codes(validated) == [
+        [("partition_expired", "event_at")],
+        [("not_in_enum", "device_type"), ("partition_expired", "event_at")],
+        [("partition_expired", "event_at")],
+        [("bad_timestamp", "event_at")],
+    ]
+    error = validated.rejected[0].errors[0]
+    assert error.value == "2026-02-01T00:00:00Z"
+    assert "`tidemark lake restore device_telemetry 2026-02-01` brings the month back" in error.message
