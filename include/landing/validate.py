@@ -32,6 +32,7 @@ class RejectedRow:
         tenant_id: Tenant the row names, if that much could be read.
         original: The row as it stood in its file.
         errors: Everything that is wrong with it, at least one.
+        extra: JSON text of its unknown fields, if that much could be read.
     """
 
     file_position: int
@@ -39,6 +40,7 @@ class RejectedRow:
     tenant_id: str | None
     original: bytes
     errors: tuple[RowError, ...]
+    extra: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64]) ->
     columns: dict[str, pl.Series] = {}
     for field in contract.fields:
         column = typed(chunk.columns[field.name], field.logical_type, is_text=chunk.is_text)
-        _check(field, column, chunk)
+        check_field(field, column, chunk)
         columns[field.name] = column.values
     _check_event_time(contract, columns[contract.event_time], arrivals, chunk)
     tenants = _tenants(chunk)
@@ -84,19 +86,20 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64]) ->
         ]
     )
     for rule in contract.rules:
-        _check_rule(rule, frame, chunk)
+        check_rule(rule, frame, chunk)
     if not chunk.errors:
         return Validated(frame, [])
     good = np.ones(len(chunk), dtype=bool)
     good[list(chunk.errors)] = False
     rejected = [
-        RejectedRow(int(chunk.file_position[row]), int(chunk.row_number[row]), tenants[row], chunk.originals[row], tuple(chunk.errors[row]))
+        RejectedRow(int(chunk.file_position[row]), int(chunk.row_number[row]), tenants[row], chunk.originals[row], tuple(chunk.errors[row]), chunk.extra[row])
         for row in sorted(chunk.errors)
     ]
     return Validated(frame.filter(pl.Series(good)), rejected)
 
 
-def _check(field: Field, column: TypedColumn, chunk: Chunk) -> None:
+def check_field(field: Field, column: TypedColumn, chunk: Chunk) -> None:
+    """Refuses the rows of a chunk whose value the field may not have."""
     values = column.values
     for row, code, value, message in column.wrong:
         chunk.refuse(row, RowError(code, field.name, shown(value), message))
@@ -154,7 +157,8 @@ def _check_event_time(contract: Contract, event_at: pl.Series, arrivals: pl.Seri
         chunk.refuse(row, RowError(Code.EVENT_TIME_OUT_OF_RANGE, contract.event_time, moment, f"{message} ({arrival})"))
 
 
-def _check_rule(rule: RowRule, frame: pl.DataFrame, chunk: Chunk) -> None:
+def check_rule(rule: RowRule, frame: pl.DataFrame, chunk: Chunk) -> None:
+    """Refuses the rows of a chunk that break a condition between their columns."""
     expression = pl.sql_expr(rule.expression)
     holds = frame.select(expression.alias("holds"))["holds"]
     broken = (~holds).arg_true().to_list() if holds.dtype == pl.Boolean else []
