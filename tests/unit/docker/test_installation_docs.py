@@ -12,7 +12,8 @@ import typer.main
 from include.cli import app
 from include.settings import REPOSITORY, Settings
 
-RUNBOOKS = [
+RUNBOOK_NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
+RUNBOOKS = [REPOSITORY / "docs/runbooks" / f"{name}.md" for name in RUNBOOK_NAMES]
     REPOSITORY / "docs/runbooks" / f"{name}.md"
     for name in ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
 ]
