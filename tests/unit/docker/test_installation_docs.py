@@ -14,9 +14,6 @@ from include.settings import REPOSITORY, Settings
 
 RUNBOOK_NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
 RUNBOOKS = [REPOSITORY / "docs/runbooks" / f"{name}.md" for name in RUNBOOK_NAMES]
-    REPOSITORY / "docs/runbooks" / f"{name}.md"
-    for name in ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
-]
 DECISIONS = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
 PAGES = [*RUNBOOKS, REPOSITORY / "CONTRIBUTING.md", *DECISIONS]
 MOST_LINES = 40
