@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import corrections, data, demo, files, lake, quarantine, retention, stack, transform
+from include.commands import contracts, corrections, data, demo, files, lake, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +35,7 @@ app.command()(retention.rebuild)
 app.add_typer(retention.app, name="retention")
 lake.app.command("restore")(retention.restore)
 app.command()(stack.doctor)
-app.add_typer(data.contracts_app, name="contracts")
+app.add_typer(contracts.app, name="contracts")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(stack.airflow)
 
 # Errors that say themselves what was wrong and what to do; everything else is a defect and shows its traceback.

@@ -242,18 +242,3 @@ def simulate_interval(
     if first >= last:
         raise StackError(f"the interval {start} to {end} is empty")
     console.print(f"{write(first, last):,} events from {start} to {end}")
-
-
-contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the streams and what is made from them.")
-
-
-@contracts_app.command("compile")
-def contracts_compile() -> None:
-    """Write what is generated from the contracts: migration of the raw tables, dbt sources, reference pages.
-
-    Example: tidemark contracts compile
-    """
-    from include.contracts.compile import write_generated
-
-    for path in write_generated():
-        console.print(str(path))

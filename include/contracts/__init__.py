@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from include.contracts.errors import ContractError, DefinitionError, MappingError
+from include.contracts.majors import join_majors
 from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, OnConflict, RowRule, Source, StreamKind
 from include.contracts.parse import parse_contract
 
@@ -34,13 +35,13 @@ __all__ = [
 
 @cache
 def streams() -> tuple[str, ...]:
-    """Names of all streams, in alphabetical order: one contract file each."""
-    return tuple(sorted(path.stem for path in CONTRACTS_FOLDER.glob("*.yaml")))
+    """Names of all streams, in alphabetical order: one contract file each, beside those of older majors (`<stream>.v<major>.yaml`)."""
+    return tuple(sorted(path.stem for path in CONTRACTS_FOLDER.glob("*.yaml") if "." not in path.stem))
 
 
 @cache
 def load_contract(stream: str) -> Contract:
-    """Contract of a stream; read once a process.
+    """Contract of a stream, with its older majors; read once a process.
 
     Raises:
         ContractError: If there is no such stream, or its file breaks a rule.
@@ -48,7 +49,8 @@ def load_contract(stream: str) -> Contract:
     if stream not in streams():
         remedy = f"use one of {', '.join(streams())}, or add a stream (docs/runbooks/add-a-stream.md)"
         raise ContractError(f"{stream}.yaml", "contract", "does not exist", remedy)
-    return parse_contract(CONTRACTS_FOLDER / f"{stream}.yaml")
+    newest = parse_contract(CONTRACTS_FOLDER / f"{stream}.yaml")
+    return join_majors(newest, [parse_contract(path) for path in CONTRACTS_FOLDER.glob(f"{stream}.v*.yaml")])
 
 
 def device_streams() -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def _table(contract: Contract) -> dict[str, Any]:
 
 def _column(contract: Contract, name: str, pg_type: str, nullable: bool, description: str) -> dict[str, Any]:
     column: dict[str, Any] = {"name": name, "data_type": TYPES_OF_DBT.get(pg_type, pg_type), "description": description}
-    field = contract.by_name.get(name)
+    field = contract.column_by_name.get(name)
     meta: dict[str, Any] = {}
     if not nullable:
         meta["required"] = True

@@ -48,7 +48,7 @@ def described_columns(contract: Contract) -> list[tuple[str, str, bool, str]]:
     """Columns of the raw table in order, as (name, type, nullable, description)."""
     event_time = contract.field(EVENT_AT)
     columns = [(name, pg_type, nullable, event_time.description if name == EVENT_AT else meaning) for name, pg_type, nullable, meaning in ENVELOPE_COLUMNS]
-    for field in contract.fields:
+    for field in contract.columns:
         if field.name == EVENT_AT:
             continue
         nullable = not (field.required or field.key)
@@ -92,7 +92,7 @@ def table_ddl(contract: Contract) -> str:
 
 
 def change_ddl(contract: Contract, existing: Sequence[Column]) -> str:
-    """Statements that bring an existing raw table to the contract; empty where nothing is to do.
+    """Statements that bring an existing raw table to the contract while it is in use; empty where nothing is to do.
 
     Args:
         contract: What the table should be.
@@ -101,20 +101,20 @@ def change_ddl(contract: Contract, existing: Sequence[Column]) -> str:
     Raises:
         ContractError: If the change is not an addition of optional columns: rows that are there would not satisfy it.
     """
-    table, file = f"raw.{contract.stream}", f"{contract.stream}.yaml"
+    file = f"{contract.stream}.yaml"
     before = {name: (pg_type, nullable) for name, pg_type, nullable in existing}
     statements: list[str] = []
     for name, pg_type, nullable, description in described_columns(contract):
         if name not in before:
             if not nullable:
-                raise ContractError(file, name, "is a new required field, which stored rows lack", "add it as optional; require it in a new stream")
-            statements += [f"alter table {table} add column {name} {_short(pg_type)}", _comment(table, name, description)]
+                raise ContractError(file, name, "is a new required field, which stored rows lack", "add it as optional, or in a new major beside the old one")
+            statements.append(f"select ops.add_column({_quoted(contract.stream)}, {_quoted(name)}, {_quoted(pg_type)}, {_quoted(description)})")
         elif before[name][0] != pg_type:
             raise ContractError(file, name, f"is {before[name][0]} in the table and {pg_type} in the contract", "add a field under a new name")
         elif not nullable and before[name][1]:
             raise ContractError(file, name, "is required now, but optional in the table", "keep it optional: stored rows may lack it")
         elif nullable and not before[name][1]:
-            statements.append(f"alter table {table} alter column {name} drop not null")
+            statements.append(f"select ops.loosen_column({_quoted(contract.stream)}, {_quoted(name)})")
     return _script(statements) if statements else ""
 
 

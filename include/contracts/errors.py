@@ -24,3 +24,20 @@ class ContractError(DefinitionError):
 
 class MappingError(DefinitionError):
     """A mapping file cannot be used, or does not fit the data it is applied to."""
+
+
+class ColumnsMissing(MappingError):
+    """A file lacks columns that its mapping reads: it is another file than the mapping was written for, or its source changed.
+
+    Args:
+        mapping: Name of the mapping.
+        missing: Columns that the mapping reads and the file lacks.
+        unknown: Columns of the file that the mapping neither reads nor ignores.
+        found: All columns of the file.
+    """
+
+    def __init__(self, mapping: str, missing: list[str], unknown: list[str], found: list[str]) -> None:
+        self.missing, self.unknown = missing, unknown
+        super().__init__(
+            f"{mapping}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(found)}; correct the mapping or choose another"
+        )

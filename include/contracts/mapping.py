@@ -17,8 +17,7 @@ from typing import Literal
 
 import polars as pl
 
-from include.contracts import load_contract
-from include.contracts.errors import MappingError
+from include.contracts.errors import ColumnsMissing, MappingError
 from include.contracts.mapping_definition import TENANT, Ambiguous, Mapping, Parse, SourceColumn, Target, Unknown, parse_mapping
 from include.contracts.model import LogicalType
 
@@ -113,7 +112,7 @@ def apply_mapping(mapping: Mapping, frame: pl.DataFrame) -> Mapped:
     texts = frame.with_columns(_cleaned(pl.col(column), mapping.null_tokens) for column in frame.columns)
     faults: list[MappingFault] = []
     values = {target.name: _value(target, texts, faults) for target in mapping.targets}
-    contract = load_contract(mapping.stream)
+    contract = mapping.contract
     columns = [values[TENANT]] if TENANT in values else []
     columns += [
         values[field.name] if field.name in values else pl.Series(field.name, [None], dtype=POLARS_TYPES[field.logical_type]).new_from_index(0, texts.height)
@@ -147,9 +146,8 @@ def newest_time(mapping: Mapping, frame: pl.DataFrame, before: datetime) -> date
 def _check_columns(mapping: Mapping, frame: pl.DataFrame) -> None:
     missing = [column for column in mapping.source_columns if column not in frame.columns]
     if missing:
-        raise MappingError(
-            f"{mapping.name}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(frame.columns)}; correct the mapping or choose another"
-        )
+        used = {*mapping.source_columns, *mapping.ignore}
+        raise ColumnsMissing(mapping.name, missing, [column for column in frame.columns if column not in used], frame.columns)
 
 
 def _cleaned(column: pl.Expr, null_tokens: tuple[str, ...]) -> pl.Expr:

@@ -122,6 +122,7 @@ class Mapping:
         extra: Keys of `_extra` that are renamed or coded rather than passed on.
         ignore: Source columns that are dropped; the zone keeps them.
         csv: How its CSV files are written.
+        major: Major version of the contract that it was written for; None: the newest.
     """
 
     name: str
@@ -135,6 +136,12 @@ class Mapping:
     extra: tuple[Target, ...]
     ignore: tuple[str, ...]
     csv: CsvDialect = RFC_4180
+    major: int | None = None
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that its rows follow."""
+        return load_contract(self.stream).of_major(self.major)
 
     @property
     def source_columns(self) -> tuple[str, ...]:
@@ -142,7 +149,7 @@ class Mapping:
         return tuple(dict.fromkeys(column for target in (*self.targets, *self.extra, *filter(None, (self.published,))) for column in target.columns))
 
 
-MAPPING_KEYS = {"name", "stream", "version", "description", "null_tokens", "known_after", "published", "columns", "extra", "ignore", "csv"}
+MAPPING_KEYS = {"name", "stream", "major", "version", "description", "null_tokens", "known_after", "published", "columns", "extra", "ignore", "csv"}
 SOURCE_KEYS = {"column", "extract", "null_tokens"}
 SHAPES = ("column", "constant", "concat", "hash")
 PARSE_KEYS = {
@@ -187,7 +194,8 @@ class _Reader:
             raise self.error("name", f"is {document['name']!r}", "name the file <name>.yaml after it")
         if not re.fullmatch(r"\d+\.\d+\.\d+", document["version"]):
             raise self.error("version", f"{document['version']!r} is not MAJOR.MINOR.PATCH", "write it as 1.0.0")
-        contract = load_contract(document["stream"])
+        major = document.get("major")
+        contract = self.contract(document["stream"], major)
         columns, extra = self.section("columns", document), self.section("extra", document)
         targets = {name: self.target(f"columns.{name}", name, self.logical_type(name, contract), entry, contract) for name, entry in columns.items()}
         for field in contract.fields:
@@ -208,11 +216,20 @@ class _Reader:
             extra=tuple(self.target(f"extra.{name}", name, LogicalType.STRING, entry, None) for name, entry in extra.items()),
             ignore=self.texts("ignore", document.get("ignore", [])),
             csv=parse_csv_dialect(document["csv"], "csv", self.error) if "csv" in document else RFC_4180,
+            major=major,
         )
         used_and_ignored = sorted(set(mapping.source_columns) & set(mapping.ignore))
         if used_and_ignored:
             raise self.error("ignore", f"column {', '.join(used_and_ignored)} is also mapped", "keep it in one of them")
         return mapping
+
+    def contract(self, stream: str, major: object) -> Contract:
+        if major is not None and (isinstance(major, bool) or not isinstance(major, int)):
+            raise self.error("major", f"{major!r} is no major version", "write a whole number, such as 1; leave it out for the newest")
+        try:
+            return load_contract(stream).of_major(major)
+        except KeyError as error:
+            raise self.error("major", str(error.args[0]), "name one of them, or leave it out for the newest") from None
 
     def section(self, name: str, document: dict[str, Any]) -> dict[str, Any]:
         section = document.get(name) or {}

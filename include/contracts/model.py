@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from include.contracts.csv_dialect import RFC_4180, CsvDialect
 
 PERSONAL = "personal"
 PSEUDONYM_SUFFIX = "_pseudonym"
 EVENT_AT = "event_at"
+COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_VERSION = re.compile(r"([0-9]{1,6})(\.[0-9]+){0,2}")
 
 
 class LogicalType(StrEnum):
@@ -108,6 +112,14 @@ class RowRule:
     description: str
 
 
+def named_major(value: object) -> int | None:
+    """The major version that a row names: of 2, "2", "2.1" or "2.1.0" it is 2. None where the value is no version."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    match = _VERSION.fullmatch(str(value))
+    return int(match.group(1)) if match else None
+
+
 @dataclass(frozen=True)
 class Contract:
     """Everything that rooms of the house need to know about one stream.
@@ -136,6 +148,9 @@ class Contract:
         hot_retention: Age of event time above which a month leaves the raw table; None where rows never leave it (see `expires`).
         lake_retention: Age of event time above which a month is deleted from the lake too; None where it stays for ever.
         zone_retention: How long a file's bytes stay in the zone after it landed.
+        schema_version_field: Field in which a row may name the version it follows; None where rows do not say.
+        is_retired: An older major that rows may no longer follow; its columns stay, because rows are stored in them.
+        older: Older majors whose rows stand in the same table, newest first.
     """
 
     stream: str
@@ -161,11 +176,41 @@ class Contract:
     hot_retention: timedelta | None = None
     lake_retention: timedelta | None = None
     zone_retention: timedelta = timedelta(days=30)
+    schema_version_field: str | None = None
+    is_retired: bool = False
+    older: tuple[Contract, ...] = ()
 
     @property
     def expires(self) -> bool:
         """Whether months of the stream leave the raw table: only where a late copy of an event can be told by its time to belong to such a month."""
         return self.hot_retention is not None
+
+    @property
+    def major(self) -> int:
+        """Major version; contracts of one major are compatible, and breaking changes need a new one."""
+        return int(self.version.partition(".")[0])
+
+    @cached_property
+    def majors(self) -> tuple[Contract, ...]:
+        """The contracts that rows may follow, newest first."""
+        return (self, *(each for each in self.older if not each.is_retired))
+
+    @cached_property
+    def columns(self) -> tuple[Field, ...]:
+        """Fields of all majors, one a column of the raw table: this contract's, then those that only older majors have. Required is what all of them require."""
+        if not self.older:
+            return self.fields
+        everyone = (self, *self.older)
+        found: dict[str, list[Field]] = {}
+        for contract in everyone:
+            for field in contract.fields:
+                found.setdefault(field.name, []).append(field)
+        return tuple(replace(same[0], required=len(same) == len(everyone) and all(field.required for field in same)) for same in found.values())
+
+    @cached_property
+    def column_by_name(self) -> dict[str, Field]:
+        """Fields of all majors by column name."""
+        return {field.name: field for field in self.columns}
 
     @cached_property
     def by_name(self) -> dict[str, Field]:
@@ -179,8 +224,26 @@ class Contract:
 
     @cached_property
     def personal_fields(self) -> tuple[Field, ...]:
-        """Fields that hold personal data, each with a pseudonym column beside it."""
-        return tuple(field for field in self.fields if field.is_personal)
+        """Columns that hold personal data, each with a pseudonym column beside it."""
+        return tuple(field for field in self.columns if field.is_personal)
+
+    def of_major(self, major: int | None) -> Contract:
+        """The contract of a major version that rows may follow; this one for None.
+
+        Raises:
+            KeyError: If there is no such major, or it is retired; the message lists those there are.
+        """
+        for contract in self.majors:
+            if major in (None, contract.major):
+                return contract
+        raise KeyError(f"stream {self.stream} takes no rows of major version {major}; it takes {', '.join(str(each.major) for each in self.majors)}")
+
+    def written_by(self, content: Mapping[str, Any]) -> Contract:
+        """The major that a stored row follows: the one it names, else the newest that has all columns in which the row has values."""
+        named = named_major(content.get(self.schema_version_field)) if self.schema_version_field else None
+        filled = {name for name, value in content.items() if value is not None and name in self.column_by_name}
+        fitting = [contract for contract in (self, *self.older) if filled <= contract.by_name.keys()]
+        return next((contract for contract in fitting if contract.major == named), fitting[0] if fitting else self)
 
     def field(self, name: str) -> Field:
         """Field of a column name.

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from include.contracts.csv_dialect import RFC_4180, parse_csv_dialect
 from include.contracts.errors import ContractError
-from include.contracts.model import EVENT_AT, PERSONAL, Contract, Field, LogicalType, OnConflict, RowRule, Source, StreamKind
+from include.contracts.model import COLUMN_NAME, EVENT_AT, PERSONAL, Contract, Field, LogicalType, OnConflict, RowRule, Source, StreamKind
 from include.contracts.yaml_text import read_yaml
 
+RETIRED = "retired"
 ENVELOPE = ("tenant_id", "event_id", "event_at", "_arrived_at", "_known_at", "_landed_at", "_batch_id", "_file_id", "_row_number", "_content_hash", "_extra")
-COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 CLASSIFICATIONS = (PERSONAL, "internal")
 UNITS_OF_TIME = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -43,7 +43,7 @@ OPTION_KEYS = {
 }
 STREAM_PROPERTIES = {
     "streamKind", "source", "eventTime", "versionField", "onConflict", "partitioning", "bucketColumns", "earliest", "futureToleranceMinutes",
-    "maxQuarantinedShare", "quarantineWindow", "csv", "hotRetentionDays", "lakeRetentionDays", "zoneRetentionDays",
+    "maxQuarantinedShare", "quarantineWindow", "csv", "hotRetentionDays", "lakeRetentionDays", "zoneRetentionDays", "schemaVersionField",
 }  # fmt: skip
 FIELD_PROPERTIES = {"unit"}
 HOT_DAYS, LAKE_DAYS, ZONE_DAYS = 90, 365, 30  # where a contract states no retention
@@ -83,13 +83,16 @@ class _Parser:
             first = failure.errors()[0]
             raise self.error(".".join(str(part) for part in first["loc"]), first["msg"], "see the Open Data Contract Standard") from failure
         stream = self.present("name", odcs.name)
-        if f"{stream}.yaml" != self.file:
-            raise self.error("name", f"is {stream!r}", "name the file <stream>.yaml after it")
         if odcs.kind != "DataContract" or not odcs.apiVersion or not odcs.apiVersion.startswith("v3."):
             raise self.error("kind, apiVersion", f"are {odcs.kind!r}, {odcs.apiVersion!r}", "set kind: DataContract and apiVersion: v3.2.0")
         version = self.present("version", odcs.version)
         if not re.fullmatch(r"\d+\.\d+\.\d+", version):
             raise self.error("version", f"{version!r} is not MAJOR.MINOR.PATCH", "write it as 1.0.0")
+        is_older = self.file == f"{stream}.v{version.partition('.')[0]}.yaml"
+        if self.file != f"{stream}.yaml" and not is_older:
+            raise self.error("name", f"is {stream!r}", "name the file <stream>.yaml after it, or <stream>.v<major>.yaml for an older major")
+        if odcs.status == RETIRED and not is_older:
+            raise self.error("status", "is retired, but this is the newest version", "only an older major (<stream>.v<major>.yaml) can be retired")
         if not odcs.schema_ or len(odcs.schema_) != 1 or odcs.schema_[0].name != stream:
             raise self.error("schema", "must hold exactly one object, named as the stream", f"keep one object with name: {stream}")
         schema = odcs.schema_[0]
@@ -163,6 +166,8 @@ class _Parser:
             hot_retention=hot_retention,
             lake_retention=lake_retention,
             zone_retention=self.days("zoneRetentionDays", properties, ZONE_DAYS),
+            schema_version_field=self.schema_version_field(properties, by_name),
+            is_retired=odcs.status == RETIRED,
         )
 
     # fields
@@ -340,6 +345,16 @@ class _Parser:
         if instant.tzinfo is None:
             raise self.error(f"customProperties.{name}", f"{value!r} has no time zone", "add Z or an offset, and quote it")
         return instant.astimezone(UTC)
+
+    def schema_version_field(self, properties: dict[str, Any], by_name: dict[str, Field]) -> str | None:
+        name = properties.get("schemaVersionField")
+        if name is None:
+            return None
+        field = by_name.get(str(name))
+        if field is None or field.key or field.is_personal or field.logical_type not in (LogicalType.STRING, LogicalType.INTEGER):
+            remedy = "name a string or integer field of this contract, such as schema_version"
+            raise self.error("customProperties.schemaVersionField", f"{name!r} is no field in which a row could name its version", remedy)
+        return field.name
 
     # checks
 

@@ -17,10 +17,12 @@ from include.contracts.model import EVENT_AT, Contract, OnConflict
 from include.landing import conflicts, corrections, ledger, store
 from include.landing.conflicts import Entry, LostRow
 from include.landing.crash import Step, crash_point
+from include.landing.drift import Drift, drift_of, lost_columns, write_drift
 from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile, ZoneError
 from include.landing.history import is_disputed
 from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
 from include.landing.ledger import Arrival, FileCounts
+from include.landing.majors import judge
 from include.landing.mapped import mapped_chunks, published_at
 from include.landing.movements import Movement, Movements, Reason, identities, rows_by_partition, write_movements
 from include.landing.prefetch import prefetched
@@ -28,7 +30,7 @@ from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.readers import read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError
 from include.landing.source import Source
-from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow, validate
+from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow
 from include.landing.winner import Copy, Refused, Verdict, settle
 from include.landing.zone import Zone, ZoneFile
 
@@ -52,9 +54,11 @@ class Culprits:
     Attributes:
         unreadable: Reason by position of the file.
         refused: Server message by (position of the file, row number).
+        columns: Missing and unknown columns of unreadable files whose mapping does not fit, by position.
     """
 
     unreadable: dict[int, str] = field(default_factory=dict)
+    columns: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
     refused: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
@@ -100,6 +104,8 @@ def commit_batch(connection: psycopg.Connection, make_attempt: Callable[[Culprit
             return counts
         except UnreadableFile as error:
             culprits.unreadable[error.position] = error.reason
+            if error.columns is not None:
+                culprits.columns[error.position] = error.columns
         except RowsRefused as error:
             culprits.refused |= error.reasons
 
@@ -119,6 +125,7 @@ class Attempt:
         self._grown = 0
         self._movements: Movements = Counter()
         self._quarantined = 0
+        self._drift = Drift()
         self._elsewhere = FileCounts()  # how counts of earlier batches changed
         self._reread: list[ZoneFile] = []
         self._expired: frozenset[date] = frozenset()  # months that have left the raw table
@@ -162,6 +169,8 @@ class Attempt:
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
         write_movements(connection, contract.stream, batch_id, self._movements)
         ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at, self._kind)
+        self._drift.add(lost_columns({(self._arrivals[at].file.mapping or "", self._arrivals[at].tenant_id): lost for at, lost in self._culprits.columns.items()}))
+        write_drift(connection, contract, batch_id, started_at, self._drift, is_load=self._kind == "load")
         self._close_files(file_ids[wanted].tolist(), counts, batch_id, started_at)
         return counts
 
@@ -224,13 +233,13 @@ class Attempt:
         for row in self._refused_rows(chunk):
             reason = self._culprits.refused[int(chunk.file_position[row]), int(chunk.row_number[row])]
             chunk.refuse(row, RowError(Code.COPY_REFUSED, None, None, f"the server refused the row: {reason}"))
-        validated = validate(chunk, contract, self._arrived[chunk.file_position], self._expired)
+        validated = judge(chunk, contract, self._arrived[chunk.file_position], self._expired)
         frame = validated.accepted
         if frame.height:
             tenants = pl.Series([arrival.tenant_id for arrival in self._arrivals])
             frame = frame.with_columns(pl.coalesce(pl.col(TENANT), tenants.gather(frame[FILE_POSITION])).alias(TENANT))
             known = self._known_at(frame, chunk, stamp)
-            frame = frame.with_columns(event_ids(frame, contract, self._keys.pseudonym), content_hashes(frame, contract.fields), known.alias(store.KNOWN_AT))
+            frame = frame.with_columns(event_ids(frame, contract, self._keys.pseudonym), content_hashes(frame, contract.columns), known.alias(store.KNOWN_AT))
             if self._keys.pseudonym is not None:
                 key = self._keys.pseudonym
                 frame = frame.with_columns([pseudonyms(frame[field.name], key).alias(str(field.pseudonym)) for field in contract.personal_fields])
@@ -239,7 +248,13 @@ class Attempt:
         data = store.encoded(contract, frame) if frame.height else b""
         kept = chunk if contract.on_conflict is OnConflict.QUARANTINE else None
         repeated = frame[EVENT_ID].is_duplicated() if frame.height else pl.Series([], dtype=pl.Boolean)
-        return Prepared(frame, repeated, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)), kept)
+        drift = self._drift_of(frame, validated.rejected, chunk)
+        return Prepared(frame, repeated, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)), kept, drift)
+
+    def _drift_of(self, frame: pl.DataFrame, rejected: Sequence[RejectedRow], chunk: Chunk) -> Drift:
+        mapping = self._arrivals[int(chunk.file_position[0])].file.mapping if len(chunk) else None
+        refused = ((row.tenant_id or self._arrivals[row.file_position].tenant_id, row.extra) for row in rejected)
+        return drift_of(frame, refused, self._contract, mapping, is_text=chunk.is_text or mapping is not None)
 
     def _known_at(self, frame: pl.DataFrame, chunk: Chunk, stamp: Stamp) -> pl.Series:  # noqa: ARG002  a replay looks at it
         if chunk.known_after is not None:
@@ -256,6 +271,7 @@ class Attempt:
         """Writes a chunk: decides between copies, replaces stored rows that lost, copies the rest, quarantines what was rejected."""
         for position, count in enumerate(prepared.read.tolist()):
             self._counts[position].landed += count
+        self._drift.add(prepared.drift)
         frame = prepared.frame
         if frame.height:
             self._note_span(frame)

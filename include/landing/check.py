@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 import psycopg
 
 from include.contracts import load_contract
 from include.contracts.model import Contract
-from include.landing import ledger
+from include.landing import drift_report, ledger
 from include.landing.errors import LandingCheckFailed
 from include.landing.movements import check_partitions
 from include.warehouse import Role, connect
 
+log = logging.getLogger(__name__)
+
 
 def check_landing(stream: str, *, now: datetime | None = None) -> None:
-    """Compares what landed with what the contract promises.
+    """Compares what landed with what the contract promises. Fields that are new or sent no longer are a warning in the log.
 
     Args:
         stream: The stream.
@@ -29,7 +32,10 @@ def check_landing(stream: str, *, now: datetime | None = None) -> None:
     check_partitions(stream)
     contract = load_contract(stream)
     with connect(Role.LOADER) as connection:
-        problems = [*_quarantine(connection, contract), *_silence(connection, contract, now or datetime.now(UTC)), *_failed(connection, stream)]
+        moment = now or datetime.now(UTC)
+        for line in drift_report.warnings(connection, contract, moment):
+            log.warning("%s: %s", stream, line)
+        problems = [*_quarantine(connection, contract), *_silence(connection, contract, moment), *_failed(connection, stream)]
     if problems:
         raise LandingCheckFailed(f"{stream}: {'; '.join(problems)}")
 

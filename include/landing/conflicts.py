@@ -254,8 +254,9 @@ def quarantine(
 
 
 def rebuilt(row: StoredRow, contract: Contract) -> bytes:
-    """A stored row as a payload that its contract reads again: fields under their paths, unknown ones beside them, and the tenant."""
+    """A stored row as a payload that the major it follows reads again: fields under their paths, unknown ones beside them, and the tenant."""
     content = json.loads(row.content)
+    contract = contract.written_by(content)
     payload: dict[str, Any] = dict(content.get(EXTRA) or {})
     payload["tenantId"] = row.tenant_id
     for field in contract.fields:

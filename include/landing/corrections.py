@@ -76,7 +76,7 @@ def record(
 
 def row_text(frame: pl.DataFrame, row: int, contract: Contract) -> str:
     """Fields and `_extra` of a typed row as JSON text by column name; PostgreSQL gives values their final form."""
-    found = frame.select(*contract.by_name, EXTRA).row(row, named=True)
+    found = frame.select(*contract.column_by_name, EXTRA).row(row, named=True)
     extra = found.pop(EXTRA)
     pairs = [f"{json.dumps(name)}:{json.dumps(_plain(value), ensure_ascii=False)}" for name, value in found.items() if value is not None]
     return "{" + ",".join([*pairs, *([f'"{EXTRA}":{extra}'] if extra is not None else [])]) + "}"

@@ -32,6 +32,15 @@ class ReplayStep(StrEnum):
     AFTER_MARKING = "replay_after_marking"
 
 
+class BackfillStep(StrEnum):
+    """Steps of moving values out of `_extra` into new columns, in their order."""
+
+    AFTER_SELECTION = "backfill_after_selection"
+    AFTER_REWRITE = "backfill_after_rewrite"
+    BEFORE_COMMIT = "backfill_before_commit"
+    AFTER_COMMIT = "backfill_after_commit"
+
+
 listener: Callable[[StrEnum], None] | None = None
 """What a proof sets to be told of each step that this process reaches; None otherwise."""
 

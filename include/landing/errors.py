@@ -38,10 +38,11 @@ class UnreadableFile(Exception):
     Args:
         position: Position of the file in its batch.
         reason: One line for the quarantine.
+        columns: Columns that its mapping misses, and those that it does not know; None where that is not why.
     """
 
-    def __init__(self, position: int, reason: str) -> None:
-        self.position, self.reason = position, reason
+    def __init__(self, position: int, reason: str, columns: tuple[list[str], list[str]] | None = None) -> None:
+        self.position, self.reason, self.columns = position, reason, columns
         super().__init__(reason)
 
 

@@ -28,8 +28,9 @@ BATCH_FILES = 2000
 ANALYZE_AFTER = 50_000
 _STALE_GROWTH = 1.2  # autovacuum lets a tenth go by; here somebody waits
 PSEUDONYM_KEY = "TIDEMARK_PSEUDONYM_KEY"
-# Classes of SQLSTATE: connection lost, transaction rolled back (deadlock), no disk or memory or connections left, server stopped or crashed, I/O error.
-_SERVER_FAULTS = {"08", "40", "53", "57", "58"}
+# Classes of SQLSTATE: connection lost, transaction rolled back (deadlock), a table or column that is not there (yet), no disk or memory or connections left,
+# server stopped or crashed, I/O error.
+_SERVER_FAULTS = {"08", "40", "42", "53", "57", "58"}
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from include.contracts.errors import MappingError
+from include.contracts.errors import ColumnsMissing, MappingError
 from include.contracts.mapping import Mapping, apply_mapping, load_mapping, newest_time
 from include.contracts.model import Contract
 from include.landing.csv_files import TextRows, csv_rows
@@ -30,9 +30,9 @@ def mapped_chunks(source: Source, contract: Contract, name: str, rows: int = CHU
             if mapping.stream != contract.stream:
                 raise UnreadableFile(source.position, f"mapping {name} is for stream {mapping.stream}")
             for frame, text in _frames(source, rows, mapping):
-                yield _chunk(source, mapping, frame, text)
+                yield _chunk(source, contract, mapping, frame, text)
         except MappingError as error:
-            raise UnreadableFile(source.position, str(error)) from error
+            raise _unreadable(source, error) from error
 
 
 def published_at(source: Source, name: str, before: datetime) -> datetime | None:
@@ -54,12 +54,16 @@ def published_at(source: Source, name: str, before: datetime) -> datetime | None
             limit = before.astimezone(UTC)
             times = [newest_time(mapping, frame, limit) for frame, _ in _frames(source, CHUNK_ROWS, mapping)]
         except MappingError as error:
-            raise UnreadableFile(source.position, str(error)) from error
+            raise _unreadable(source, error) from error
     newest = max(filter(None, times), default=None)
     if newest is None and times:
         columns = ", ".join(mapping.published.columns)
         raise UnreadableFile(source.position, f"mapping {name} dates a publication by its newest {columns}, and no row has a time there")
     return newest
+
+
+def _unreadable(source: Source, error: MappingError) -> UnreadableFile:
+    return UnreadableFile(source.position, str(error), (error.missing, error.unknown) if isinstance(error, ColumnsMissing) else None)
 
 
 def _frames(source: Source, rows: int, mapping: Mapping) -> Iterator[tuple[pl.DataFrame, TextRows]]:
@@ -73,7 +77,7 @@ def _frames(source: Source, rows: int, mapping: Mapping) -> Iterator[tuple[pl.Da
         raise UnreadableFile(source.position, f"a mapping reads CSV or Parquet, not {source.file_format}")
 
 
-def _chunk(source: Source, mapping: Mapping, frame: pl.DataFrame, text: TextRows) -> Chunk:
+def _chunk(source: Source, contract: Contract, mapping: Mapping, frame: pl.DataFrame, text: TextRows) -> Chunk:
     mapped = apply_mapping(mapping, frame)
     count = frame.height
     chunk = Chunk(
@@ -84,6 +88,7 @@ def _chunk(source: Source, mapping: Mapping, frame: pl.DataFrame, text: TextRows
         tenants=mapped.frame[TENANT] if TENANT in mapped.frame.columns else [None] * count,
         extra=mapped.extra.to_list(),
         known_after=mapped.known_after,
+        major=contract.major if mapping.major is None else mapping.major,
     )
     refuse_malformed(chunk, text)
     for fault in mapped.errors:

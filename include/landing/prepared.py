@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from include.landing import store
+from include.landing.drift import Drift
 from include.landing.errors import LandingUnbalanced
 from include.landing.rows import Chunk
 from include.landing.validate import FILE_POSITION, RejectedRow
@@ -50,6 +51,7 @@ class Prepared:
         rejected: Rows for the quarantine.
         read: Shape (files,), how many rows were read of each file.
         chunk: The chunk as it was read, where rows may still go to the quarantine with their originals.
+        drift: Fields that the contract does not know, and which of those it knows had values.
     """
 
     frame: pl.DataFrame
@@ -58,6 +60,7 @@ class Prepared:
     rejected: list[RejectedRow]
     read: NDArray[np.int64]
     chunk: Chunk | None
+    drift: Drift
 
     def original(self, file_position: int, row_number: int) -> bytes:
         """A row as it stood in its file.

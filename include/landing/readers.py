@@ -129,22 +129,28 @@ def refuse_malformed(chunk: Chunk, text: TextRows) -> None:
 
 def _csv_chunks(source: Source, contract: Contract, rows: int) -> Iterator[Chunk]:
     for text in csv_rows(source, rows, contract.csv):
-        known, unknown = _match_header(text.header, contract)
-        count = len(text.records)
-        columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
-        tenants: Column = [None] * count
-        for name, index in known.items():
-            if name == TENANT and TENANT not in contract.by_name:
-                tenants = text.column(index)
-            else:
-                columns[name] = text.column(index)
-        chunk = Chunk(_positions(source, count), np.array(text.numbers, dtype=np.int32), text.originals, columns, tenants, [None] * count, is_text=True)
-        refuse_malformed(chunk, text)
-        for row, record in enumerate(text.records):
-            extra = {name: record[index] for name, index in unknown.items() if record[index]}
-            if extra:
-                keep_extra(chunk, row, extra)
-        yield chunk
+        yield _csv_chunk(source, text, contract)
+
+
+def _csv_chunk(source: Source, text: TextRows, contract: Contract) -> Chunk:
+    known, unknown = _match_header(text.header, contract)
+    count = len(text.records)
+    columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
+    tenants: Column = [None] * count
+    for name, index in known.items():
+        if name == TENANT and TENANT not in contract.by_name:
+            tenants = text.column(index)
+        else:
+            columns[name] = text.column(index)
+    chunk = Chunk(_positions(source, count), np.array(text.numbers, dtype=np.int32), text.originals, columns, tenants, [None] * count, is_text=True)
+    refuse_malformed(chunk, text)
+    for row, record in enumerate(text.records):
+        extra = {name: record[index] for name, index in unknown.items() if record[index]}
+        if extra:
+            keep_extra(chunk, row, extra)
+    if contract.older:
+        chunk.again = lambda older, wanted: _csv_chunk(source, text, older).only(wanted)
+    return chunk
 
 
 def keep_extra(chunk: Chunk, row: int, extra: dict[str, Any]) -> None:
@@ -241,17 +247,23 @@ def _batch_rows(metadata: pq.FileMetaData, rows: int) -> int:
 
 def _parquet_chunks(source: Source, contract: Contract, rows: int) -> Iterator[Chunk]:
     for number, originals, frame in parquet_tables(source, rows):
-        count, names = frame.height, frame.columns
-        known, unknown = _match_header(names, contract)
-        columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
-        columns |= {name: frame[names[index]] for name, index in known.items()}
-        tenants: Column = [None] * count if TENANT in contract.by_name else columns.pop(TENANT, [None] * count)
-        chunk = Chunk(_positions(source, count), np.arange(number, number + count, dtype=np.int32), originals, columns, tenants, [None] * count)
-        for row, values in enumerate(frame.select(list(unknown)).iter_rows(named=True) if unknown else ()):
-            extra = {key: _plain(value) for key, value in values.items() if value is not None}
-            if extra:
-                keep_extra(chunk, row, extra)
-        yield chunk
+        yield _parquet_chunk(source, number, originals, frame, contract)
+
+
+def _parquet_chunk(source: Source, number: int, originals: Sequence[bytes], frame: pl.DataFrame, contract: Contract) -> Chunk:
+    count, names = frame.height, frame.columns
+    known, unknown = _match_header(names, contract)
+    columns: dict[str, Column] = {name: [None] * count for name in contract.by_name}
+    columns |= {name: frame[names[index]] for name, index in known.items()}
+    tenants: Column = [None] * count if TENANT in contract.by_name else columns.pop(TENANT, [None] * count)
+    chunk = Chunk(_positions(source, count), np.arange(number, number + count, dtype=np.int32), originals, columns, tenants, [None] * count)
+    for row, values in enumerate(frame.select(list(unknown)).iter_rows(named=True) if unknown else ()):
+        extra = {key: _plain(value) for key, value in values.items() if value is not None}
+        if extra:
+            keep_extra(chunk, row, extra)
+    if contract.older:
+        chunk.again = lambda older, wanted: _parquet_chunk(source, number, originals, frame, older).only(wanted)
+    return chunk
 
 
 def _plain(value: object) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from include.contracts.model import Contract
 
 CHUNK_ROWS = 30_000
 TENANT = "tenant_id"
@@ -42,6 +44,7 @@ class Code(StrEnum):
     ROW_NOT_FOUND = "row_not_found"
     CONFLICT = "conflict"
     PARTITION_EXPIRED = "partition_expired"
+    UNKNOWN_VERSION = "unknown_version"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Chunk:
         hopeless: Rows whose structure is broken: they have the one error that says so, and no others.
         known_after: Delay between event time and knowledge that a mapping states; None where a row was known when its file was published or arrived.
         is_text: Values are text of a format without types (CSV): "1.5" is then a number.
+        major: Major version of the contract that the rows were mapped to; None where they may follow any.
+        again: Makes a chunk of some of the rows, by position, along another major of the contract; None where originals stand for themselves (JSON).
     """
 
     file_position: NDArray[np.int32]
@@ -105,6 +110,8 @@ class Chunk:
     hopeless: set[int] = field(default_factory=set)
     known_after: timedelta | None = None
     is_text: bool = False
+    major: int | None = None
+    again: Callable[[Contract, Sequence[int]], Chunk] | None = None
 
     def __len__(self) -> int:
         return len(self.row_number)
@@ -117,6 +124,7 @@ class Chunk:
     def only(self, rows: Sequence[int]) -> Chunk:
         """A chunk of some of the rows, by their positions in ascending order."""
         places = {row: place for place, row in enumerate(rows)}
+        again = self.again
         return Chunk(
             file_position=self.file_position[rows],
             row_number=self.row_number[rows],
@@ -128,6 +136,8 @@ class Chunk:
             hopeless={places[row] for row in self.hopeless if row in places},
             known_after=self.known_after,
             is_text=self.is_text,
+            major=self.major,
+            again=None if again is None else lambda contract, part: again(contract, [rows[place] for place in part]),
         )
 
     def give_up(self, row: int, error: RowError) -> None:

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from include.contracts.model import EVENT_AT, Contract, LogicalType
 from include.landing import binary
+from include.landing.columns import DTYPES, MICROSECONDS
 from include.landing.crash import Step, crash_point
 from include.landing.errors import RowsRefused
 from include.landing.identity import CONTENT_HASH, EVENT_ID, EXTRA
@@ -27,6 +28,16 @@ LANDED_AT = "_landed_at"
 BATCH_ID = "_batch_id"
 FILE_ID = "_file_id"
 MAX_REFUSED_ROWS = 1000
+_ENVELOPE: dict[str, pl.DataType] = {
+    EVENT_ID: pl.Binary(),
+    ARRIVED_AT: MICROSECONDS,
+    KNOWN_AT: MICROSECONDS,
+    LANDED_AT: MICROSECONDS,
+    BATCH_ID: pl.Int64(),
+    FILE_ID: pl.Int64(),
+    ROW_NUMBER: pl.Int32(),
+    CONTENT_HASH: pl.Binary(),
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_SPANS = 256
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
@@ -35,7 +46,7 @@ _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLi
 def raw_columns(contract: Contract) -> list[str]:
     """Columns that landing writes, in the order of the raw table."""
     columns = [TENANT, EVENT_ID, EVENT_AT, ARRIVED_AT, KNOWN_AT, LANDED_AT, BATCH_ID, FILE_ID, ROW_NUMBER, CONTENT_HASH, EXTRA]
-    for field in contract.fields:
+    for field in contract.columns:
         columns += [name for name in (field.name, field.pseudonym) if name is not None and name != EVENT_AT]
     return columns
 
@@ -116,9 +127,31 @@ def stored_rows(connection: psycopg.Connection, contract: Contract, events: Mapp
     return {bytes(row[0]): StoredRow(*row[1:]) for row in rows}
 
 
+def whole_rows(connection: psycopg.Connection, contract: Contract, events: Mapping[bytes, datetime]) -> tuple[pl.DataFrame, list[str]]:
+    """Rows of the raw table, for events that are given with the event time they are stored under.
+
+    Returns:
+        The rows with all raw columns, as `write_rows` takes them and `_extra` as JSON text; and the file format of each.
+    """
+    names = raw_columns(contract)
+    moments = pl.Series([moment.replace(tzinfo=None) for moment in events.values()], dtype=pl.Datetime("us"))
+    query = sql.SQL("select {columns}, f.file_format from {keys} join {table} r on {match} join ops.file f on f.file_id = r._file_id").format(
+        columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("r", name)) if name == EXTRA else sql.Identifier("r", name) for name in names),
+        keys=_keys(contract),
+        table=_table(contract),
+        match=_match(_bounds(contract, moments)),
+    )
+    rows = connection.execute(query, key_parameters(contract, pl.Series(list(events), dtype=pl.Binary), moments), prepare=False, binary=True).fetchall()
+    own = {name: DTYPES[field.logical_type] for name, field in contract.column_by_name.items()}
+    zoned = pl.Datetime("us", "UTC")
+    kinds = {name: zoned if kind == pl.Datetime("us") else kind for name, kind in (_ENVELOPE | own).items()}
+    frame = pl.DataFrame([row[:-1] for row in rows], schema={name: kinds.get(name, pl.String()) for name in names}, orient="row")
+    return frame.with_columns(pl.col(zoned).dt.replace_time_zone(None)), [row[-1] for row in rows]
+
+
 def content_of(contract: Contract, row: sql.Composable) -> sql.Composed:
     """What a row of the raw table says, as jsonb: the contract's fields and `_extra`."""
-    left_out = sorted(set(raw_columns(contract)) - set(contract.by_name) - {EXTRA})
+    left_out = sorted(set(raw_columns(contract)) - set(contract.column_by_name) - {EXTRA})
     return sql.SQL("(to_jsonb({}) - {}::text[])").format(row, sql.Literal(left_out))
 
 

@@ -33,6 +33,7 @@ class RejectedRow:
         tenant_id: Tenant the row names, if that much could be read.
         original: The row as it stood in its file.
         errors: Everything that is wrong with it, at least one.
+        extra: JSON text of its unknown fields, if that much could be read.
     """
 
     file_position: int
@@ -40,6 +41,7 @@ class RejectedRow:
     tenant_id: str | None
     original: bytes
     errors: tuple[RowError, ...]
+    extra: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], ex
     columns: dict[str, pl.Series] = {}
     for field in contract.fields:
         column = typed(chunk.columns[field.name], field.logical_type, is_text=chunk.is_text)
-        _check(field, column, chunk)
+        check_field(field, column, chunk)
         columns[field.name] = column.values
     _check_event_time(contract, columns[contract.event_time], arrivals, chunk)
     if expired:
@@ -88,19 +90,20 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], ex
         ]
     )
     for rule in contract.rules:
-        _check_rule(rule, frame, chunk)
+        check_rule(rule, frame, chunk)
     if not chunk.errors:
         return Validated(frame, [])
     good = np.ones(len(chunk), dtype=bool)
     good[list(chunk.errors)] = False
     rejected = [
-        RejectedRow(int(chunk.file_position[row]), int(chunk.row_number[row]), tenants[row], chunk.originals[row], tuple(chunk.errors[row]))
+        RejectedRow(int(chunk.file_position[row]), int(chunk.row_number[row]), tenants[row], chunk.originals[row], tuple(chunk.errors[row]), chunk.extra[row])
         for row in sorted(chunk.errors)
     ]
     return Validated(frame.filter(pl.Series(good)), rejected)
 
 
-def _check(field: Field, column: TypedColumn, chunk: Chunk) -> None:
+def check_field(field: Field, column: TypedColumn, chunk: Chunk) -> None:
+    """Refuses the rows of a chunk whose value the field may not have."""
     values = column.values
     for row, code, value, message in column.wrong:
         chunk.refuse(row, RowError(code, field.name, shown(value), message))
@@ -168,7 +171,8 @@ def _check_expired(contract: Contract, event_at: pl.Series, expired: Collection[
         chunk.refuse(row, RowError(Code.PARTITION_EXPIRED, contract.event_time, f"{moment.isoformat()}Z", message))
 
 
-def _check_rule(rule: RowRule, frame: pl.DataFrame, chunk: Chunk) -> None:
+def check_rule(rule: RowRule, frame: pl.DataFrame, chunk: Chunk) -> None:
+    """Refuses the rows of a chunk that break a condition between their columns."""
     expression = pl.sql_expr(rule.expression)
     holds = frame.select(expression.alias("holds"))["holds"]
     broken = (~holds).arg_true().to_list() if holds.dtype == pl.Boolean else []

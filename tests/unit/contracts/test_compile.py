@@ -39,7 +39,7 @@ def existing_columns(connection: psycopg.Connection, stream: str) -> list[tuple[
 @pytest.mark.parametrize("stream", streams())
 def test_migrated_table_is_what_the_contract_says(warehouse, stream):
     with connect(Role.OWNER) as connection:
-        assert existing_columns(connection, stream) == table_columns(load_contract(stream))
+        assert sorted(existing_columns(connection, stream)) == sorted(table_columns(load_contract(stream)))  # by name: a column that came later stands last
 
 
 def test_a_field_added_to_a_contract_is_a_migration_of_one_column(warehouse):
@@ -99,7 +99,7 @@ def test_only_optional_fields_can_be_added():
     with pytest.raises(ContractError, match="product_id: is required now"):
         change_ddl(dataclasses.replace(contract, fields=stricter), existing)
     looser = tuple(dataclasses.replace(field, required=False) if field.name == "net_usd" else field for field in contract.fields)
-    assert change_ddl(dataclasses.replace(contract, fields=looser), existing) == "alter table raw.orders alter column net_usd drop not null;\n"
+    assert change_ddl(dataclasses.replace(contract, fields=looser), existing) == "select ops.loosen_column('orders', 'net_usd');\n"
 
 
 def test_generated_files_are_not_stale():
