@@ -7,6 +7,7 @@ from datetime import timedelta
 from include.contracts.csv_dialect import RFC_4180
 from include.contracts.model import Contract, Field, OnConflict
 
+FIELDS_HEAD = "| In the payload | Column | Type | Unit | Required | Allowed | Description |\n|---|---|---|---|---|---|---|\n"
 RULES_HEAD = "| Error code | Must hold | Why |\n|---|---|---|\n"
 NOTE = "<!-- Written by `python -m include.contracts` from include/contracts/{file}. Do not edit: a test compares it with the contract. -->\n"
 
@@ -57,12 +58,23 @@ def stream_page(contract: Contract) -> str:
 ## Fields
 
 `tenantId` may stand beside these fields; without it the tenant is that of the file, else `default`. Fields that are not listed are kept in `_extra`.
-
-| In the payload | Column | Type | Unit | Required | Allowed | Description |
-|---|---|---|---|---|---|---|
-{fields}
-{codes_section}{rules_section}"""
+{_version_line(contract)}
+{FIELDS_HEAD}{fields}
+{codes_section}{rules_section}{"".join(_older_major(each) for each in contract.older)}"""
     )
+
+
+def _version_line(contract: Contract) -> str:
+    if contract.schema_version_field is None:
+        return ""
+    path = ".".join(contract.field(contract.schema_version_field).path)
+    return f"A row may name the version it follows in `{path}`; without it, it follows the major that accepts it and knows its fields best.\n"
+
+
+def _older_major(contract: Contract) -> str:
+    fields = "\n".join(_field_row(field) for field in contract.fields)
+    taken = "Retired: its rows are stored, and no new ones are taken." if contract.is_retired else "Still taken, into the same table."
+    return f"\n## Major {contract.major} ({contract.version})\n\n{taken}\n\n{FIELDS_HEAD}{fields}\n"
 
 
 def _field_row(field: Field) -> str:

@@ -16,7 +16,7 @@ from include.contracts.model import Contract
 from include.landing import ledger, store
 from include.landing.batch import Held, Keys, land_batch
 from include.landing.crash import Step, crash_point
-from include.landing.errors import LandingBusy, LandingUnbalanced, ZoneError
+from include.landing.errors import LandingBusy, LandingError, LandingUnbalanced, ZoneError
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings, secret
@@ -288,6 +288,7 @@ def land_apart(
 
     Raises:
         LandingBusy: If a lock was not free in time.
+        LandingError: If the table is not yet what the contract says; no file is to blame for that.
     """
     if not arrivals:
         return result
@@ -300,6 +301,8 @@ def land_apart(
         ) from error
     except (Held, LandingUnbalanced, MemoryError):
         raise
+    except psycopg.errors.UndefinedColumn as error:
+        raise LandingError(f"raw.{result.stream} lacks a column of its contract ({_line(error)}); `tidemark contracts apply {result.stream}` adds it") from error
     except Exception as error:
         if connection.broken or (isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _SERVER_FAULTS):
             raise  # nothing a file is to blame for
