@@ -56,7 +56,18 @@ def drift(
         print_json([{**asdict(line), "state": line.state} for line in lines])
         return
     rows = [
-        (line.stream, line.kind, line.field, line.inferred_type, line.row_count, line.first_seen_at, line.last_seen_at, line.sample, line.mapping, line.tenant_id)
+        (
+            line.stream,
+            line.kind,
+            line.field,
+            line.inferred_type,
+            line.row_count,
+            line.first_seen_at,
+            line.last_seen_at,
+            line.sample,
+            line.mapping,
+            line.tenant_id,
+        )
         for line in lines
     ]
     table("", ("stream", "what", "field", "type", "rows", "first seen (UTC)", "last seen", "sample", "mapping", "tenant"), rows)

@@ -168,7 +168,12 @@ def _parts(old: Contract, new: Contract) -> Iterator[Change]:
     for part in dataclasses.fields(Contract):
         name = part.name
         if name not in _COMPARED_APART | _FIXED.keys() | _WORDING.keys() and getattr(old, name) != getattr(new, name):
-            yield Change(name, f"{_shown(getattr(old, name))} becomes {_shown(getattr(new, name))}", "the house acts otherwise; rows and readers do not notice", Level.MINOR)
+            yield Change(
+                name,
+                f"{_shown(getattr(old, name))} becomes {_shown(getattr(new, name))}",
+                "the house acts otherwise; rows and readers do not notice",
+                Level.MINOR,
+            )
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - any attribute

@@ -38,6 +38,4 @@ class ColumnsMissing(MappingError):
 
     def __init__(self, mapping: str, missing: list[str], unknown: list[str], found: list[str]) -> None:
         self.missing, self.unknown = missing, unknown
-        super().__init__(
-            f"{mapping}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(found)}; correct the mapping or choose another"
-        )
+        super().__init__(f"{mapping}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(found)}; correct the mapping or choose another")

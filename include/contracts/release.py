@@ -106,7 +106,9 @@ def _checked(file: str, before: Contract, now: Contract) -> list[Change]:
         breaking = "; ".join(f"{change.place}: {change.what} ({change.why})" for change in changes if change.is_breaking)
         version = raised(before.version, Level.MAJOR)
         remedy = f"take it back, or give version {version} and keep the released contract as {older_file(now.stream, before.major)}"
-        remedy = f"{remedy}; see docs/runbooks/schema-change.md" if file == f"{now.stream}.yaml" else "take it back: an older major takes compatible changes only"
+        remedy = (
+            f"{remedy}; see docs/runbooks/schema-change.md" if file == f"{now.stream}.yaml" else "take it back: an older major takes compatible changes only"
+        )
         raise ContractError(file, "version", f"{now.version} breaks {before.version}: {breaking}", remedy)
     if level is not None and not is_raised(before.version, now.version, level):
         named = "; ".join(f"{change.place}: {change.what}" for change in changes)

@@ -107,9 +107,7 @@ class Drift:
             known.sample = seen.sample if known.sample is None else known.sample
 
 
-def drift_of(
-    accepted: pl.DataFrame, refused: Iterable[tuple[str, str | None]], contract: Contract, mapping: str | None, *, is_text: bool
-) -> Drift:
+def drift_of(accepted: pl.DataFrame, refused: Iterable[tuple[str, str | None]], contract: Contract, mapping: str | None, *, is_text: bool) -> Drift:
     """What a chunk shows; reads nothing but rows that have unknown fields.
 
     Args:
@@ -203,7 +201,7 @@ def write_drift(connection: psycopg.Connection, contract: Contract, batch_id: in
     if drift.unknown:
         _write_unknown(connection, contract, batch_id, at, drift)
     if drift.lost:
-        _write_vanished(connection, contract, batch_id, at, {key: (at, 0) for key in drift.lost})
+        _write_vanished(connection, contract, batch_id, at, dict.fromkeys(drift.lost, (at, 0)))
     if is_load and drift.rows:
         _write_values(connection, contract, batch_id, at, drift)
 

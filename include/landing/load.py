@@ -302,7 +302,9 @@ def land_apart(
     except (Held, LandingUnbalanced, MemoryError):
         raise
     except psycopg.errors.UndefinedColumn as error:
-        raise LandingError(f"raw.{result.stream} lacks a column of its contract ({_line(error)}); `tidemark contracts apply {result.stream}` adds it") from error
+        raise LandingError(
+            f"raw.{result.stream} lacks a column of its contract ({_line(error)}); `tidemark contracts apply {result.stream}` adds it"
+        ) from error
     except Exception as error:
         if connection.broken or (isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _SERVER_FAULTS):
             raise  # nothing a file is to blame for

@@ -80,7 +80,9 @@ def _wanted_majors(chunk: Chunk, contract: Contract) -> NDArray[np.int64]:
         major = named_major(value)
         wanted[row] = major if major in taken else _NONE
         if wanted[row] == _NONE:
-            message = f"names a version that {contract.stream} does not take; it takes {', '.join(f'{each.major} ({each.version})' for each in contract.majors)}"
+            message = (
+                f"names a version that {contract.stream} does not take; it takes {', '.join(f'{each.major} ({each.version})' for each in contract.majors)}"
+            )
             chunk.give_up(row, RowError(Code.UNKNOWN_VERSION, name, shown(value), message))
     return wanted
 

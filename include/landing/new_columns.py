@@ -127,9 +127,7 @@ def _bring_columns(connection: psycopg.Connection, contract: Contract) -> tuple[
 class _Backfill:
     """One pass over the rows of a stream that have something in `_extra`."""
 
-    def __init__(
-        self, connection: psycopg.Connection, contract: Contract, done: Applied, batch_rows: int, progress: Callable[[Applied], None] | None
-    ) -> None:
+    def __init__(self, connection: psycopg.Connection, contract: Contract, done: Applied, batch_rows: int, progress: Callable[[Applied], None] | None) -> None:
         self._connection, self._contract, self._done, self._limit, self._progress = connection, contract, done, batch_rows, progress
         self._key = secret(PSEUDONYM_KEY).encode() if contract.personal_fields else None
 
@@ -164,7 +162,9 @@ class _Backfill:
         with self._connection.transaction():
             self._connection.execute("select ops.lock_stream(%s)", (stream,))
             self._rewrite_corrections(fields, None)
-            self._connection.execute("update ops.added_column set backfilled_at = clock_timestamp() where stream = %s and column_name = any(%s)", (stream, names))
+            self._connection.execute(
+                "update ops.added_column set backfilled_at = clock_timestamp() where stream = %s and column_name = any(%s)", (stream, names)
+            )
         return self._done
 
     def _candidates(self, fields: Sequence[Field], position: tuple[datetime, bytes] | None) -> list[tuple[bytes, datetime]]:
@@ -256,7 +256,9 @@ class _Backfill:
             last = found[-1][0]
             for side in (0, 1):
                 chosen = [row for row in found if row[5 + side] is None]
-                self._rewrite_side(fields, ("old", "new")[side], [row[0] for row in chosen], [row[1 + side] for row in chosen], [row[3 + side] for row in chosen])
+                self._rewrite_side(
+                    fields, ("old", "new")[side], [row[0] for row in chosen], [row[1 + side] for row in chosen], [row[3 + side] for row in chosen]
+                )
 
     def _rewrite_side(self, fields: Sequence[Field], side: str, ids: list[int], contents: list[str], formats: list[str | None]) -> None:
         if not ids:
@@ -330,7 +332,9 @@ def moved_values(
     after = [encode_extra(extra) if extra else None for extra in extras]
     changed = np.any(list(places.values()), axis=0) if places else np.zeros(count, dtype=bool)
     # What did not change keeps its text: jsonb writes numbers otherwise than their source did.
-    frame = frame.with_columns(pl.Series(EXTRA, [new if moved else old for new, old, moved in zip(after, before, changed.tolist(), strict=True)], dtype=pl.String))
+    frame = frame.with_columns(
+        pl.Series(EXTRA, [new if moved else old for new, old, moved in zip(after, before, changed.tolist(), strict=True)], dtype=pl.String)
+    )
     if key is not None:
         personal = [field for field in fields if field.is_personal]
         frame = frame.with_columns([pseudonyms(frame[field.name], key).alias(str(field.pseudonym)) for field in personal])
@@ -392,4 +396,3 @@ def _remove(extra: dict[str, Any], field: Field, file_format: str) -> None:
         part = field.path[depth]
         if depth == len(above) - 1 or not above[depth][part]:
             above[depth].pop(part, None)
-

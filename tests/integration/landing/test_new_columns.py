@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """Columns added to raw tables in use, and their values moved out of `_extra`: after it every row is what it would be had it landed under today's contract."""
 
 from __future__ import annotations
@@ -126,12 +127,16 @@ def test_rows_are_as_if_they_had_landed_under_the_new_contract(folder, warehouse
     for file in send_again:
         zone().put("orders", zone().read(file), source="again", arrived_at=at(0, 6), ext=file.file_format)
     result = land()
-    assert (result.duplicate, result.corrected, result.quarantined, result.accepted) == (13, 2, 2, 1)  # h and i say two things each; c and d are refused; z is new
+    assert (result.duplicate, result.corrected, result.quarantined, result.accepted) == (
+        13,
+        2,
+        2,
+        1,
+    )  # h and i say two things each; c and d are refused; z is new
     assert warehouse.rows(CORRECTIONS) == corrections
     assert {row["order_id"]: row["_content_hash"] for row in rows() if row["order_id"] != "z"} == {name: row["_content_hash"] for name, row in after.items()}
     # Landed afresh under the new contract, everything is the same.
     warehouse.execute("truncate raw.orders, ops.file, ops.batch, ops.quarantine, ops.row_change, ops.stream_state, ops.correction, ops.movement cascade")
-    put("orders", [], arrived_at=at(0, 7))
     land_pending("orders", **WINDOW)
     fresh = {row["order_id"]: row for row in rows()}
     content = [name for name, _, _ in table_columns(load_contract("orders")) if name not in {"_arrived_at", "_known_at", "_row_number", *VOLATILE}]
@@ -150,10 +155,14 @@ def test_models_and_books_see_the_rows_as_changed_by_a_batch(folder, warehouse) 
     assert warehouse.rows("select distinct _batch_id from raw.orders") == [(batch,)]
     assert warehouse.rows("select count(*), min(batch_id) from ops.row_change") == [(3, batch)]
     assert warehouse.value("select last_batch_id from ops.stream_state where stream = 'orders'") == batch
-    assert warehouse.rows("select reason, sum(row_count) from ops.movement where batch_id = (select max(batch_id) from ops.batch) group by 1") == [("correction", 0)]
+    assert warehouse.rows("select reason, sum(row_count) from ops.movement where batch_id = (select max(batch_id) from ops.batch) group by 1") == [
+        ("correction", 0)
+    ]
     columns = "select column_name, moved_rows, kept_rows, backfilled_at is not null from ops.added_column"
     assert warehouse.rows(columns) == [("coupon", 3, 0, True)]
-    assert warehouse.rows("select statement, asked_by from ops.ddl_log where statement like '%coupon%'") == [("raw.orders add column coupon text", "tidemark_loader")]
+    assert warehouse.rows("select statement, asked_by from ops.ddl_log where statement like '%coupon%'") == [
+        ("raw.orders add column coupon text", "tidemark_loader")
+    ]
     again = apply_contract("orders")
     assert (again.added, again.moved, again.batches) == ((), 0, 0)
     put("orders", [order("o9", "c1", at(0), coupon="B")], arrived_at=at(0, 5))
@@ -276,14 +285,22 @@ def test_who_may_add_what(warehouse) -> None:
             loader.execute("select ops.alter_raw('orders', 'drop column coupon')")
     with connect(Role.TRANSFORMER) as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
         other.execute("select ops.add_column('orders', 'x', 'text', '')")
-    assert warehouse.value("select col_description('raw.orders'::regclass, attnum) from pg_attribute where attrelid = 'raw.orders'::regclass and attname = 'coupon'") == "What it is."
+    assert (
+        warehouse.value(
+            "select col_description('raw.orders'::regclass, attnum) from pg_attribute where attrelid = 'raw.orders'::regclass and attname = 'coupon'"
+        )
+        == "What it is."
+    )
 
 
 def test_what_the_table_cannot_become_is_refused(folder, warehouse) -> None:
     contract = load_contract("orders")
     other = replace(contract.field("item_count"), logical_type="string")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.landing.new_columns.load_contract", lambda _: replace(contract, fields=tuple(other if f.name == "item_count" else f for f in contract.fields)))
+        patch.setattr(
+            "include.landing.new_columns.load_contract",
+            lambda _: replace(contract, fields=tuple(other if f.name == "item_count" else f for f in contract.fields)),
+        )
         with pytest.raises(LandingError, match=r"raw\.orders\.item_count is bigint, and the contract says text"):
             apply_contract("orders")
         lacking = replace(contract.field("product_id"), name="shop_id", path=("shop",), required=True)

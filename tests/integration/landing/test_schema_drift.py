@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """What sources send beyond their contract is counted with the load, and so is what they send no longer."""
 
 from __future__ import annotations
@@ -135,10 +136,20 @@ def test_new_fields_are_a_warning_for_a_day(warehouse, caplog):
         assert len(caplog.records) == count
 
 
-
 def test_types_are_inferred_and_merged():
     json_values = ["a", 1, 1.5, True, "2026-01-31", "2026-01-31T10:00:00Z", [1], {}, None, "12"]
-    assert [str(inferred(value, is_text=False)) for value in json_values] == ["string", "integer", "number", "boolean", "date", "timestamp", "list", "object", "null", "string"]
+    assert [str(inferred(value, is_text=False)) for value in json_values] == [
+        "string",
+        "integer",
+        "number",
+        "boolean",
+        "date",
+        "timestamp",
+        "list",
+        "object",
+        "null",
+        "string",
+    ]
     assert [str(inferred(value, is_text=True)) for value in ["12", "1.5", "true", "x", "2026-01-31"]] == ["integer", "number", "boolean", "string", "date"]
     assert merged(Inferred.NULL, Inferred.DATE) is Inferred.DATE
     assert merged(Inferred.DATE, Inferred.TIMESTAMP) is Inferred.STRING

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """Two majors of one contract, side by side: through landing into one raw table, and from there into one staging model."""
 
 from __future__ import annotations
@@ -166,5 +167,7 @@ def test_the_staging_model_of_the_runbook_maps_both(folder, warehouse) -> None:
     assert model is not None
     query = model.group(1).replace("{{ source('raw', 'press_reading') }}", f"raw.{STREAM}")
     with connect(Role.TRANSFORMER) as connection:
-        found = connection.execute(f"with model as ({query.rstrip().rstrip(';')}) select press_id, temperature_c, state_code, force_kn from model order by 1".encode()).fetchall()
+        found = connection.execute(
+            f"with model as ({query.rstrip().rstrip(';')}) select press_id, temperature_c, state_code, force_kn from model order by 1".encode()
+        ).fetchall()
     assert found == [("new", 20.0, 0, 3.5), ("odd", 100.0, 0, 3.5), ("old", 100.0, 1, 3.5)]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a case reads best
 """Major versions side by side: one table with the columns of all, and what cannot stand in one table is refused."""
 
 from __future__ import annotations
@@ -61,11 +62,16 @@ def test_files_are_named_after_their_major() -> None:
 
 
 def test_an_older_major_must_be_older(tmp_path: Path) -> None:
-    with contracts_of(tmp_path, {f"{STREAM}.yaml": press("1.0.0"), f"{STREAM}.v2.yaml": press("2.0.0")}), pytest.raises(ContractError, match="is no older major than"):
+    with (
+        contracts_of(tmp_path, {f"{STREAM}.yaml": press("1.0.0"), f"{STREAM}.v2.yaml": press("2.0.0")}),
+        pytest.raises(ContractError, match="is no older major than"),
+    ):
         load_contract(STREAM)
 
 
-@pytest.mark.parametrize(("value", "major"), [("2", 2), ("2.1", 2), ("2.1.0", 2), (2, 2), ("v2", None), ("", None), (True, None), (2.0, None), ("2.1.0.0", None)])
+@pytest.mark.parametrize(
+    ("value", "major"), [("2", 2), ("2.1", 2), ("2.1.0", 2), (2, 2), ("v2", None), ("", None), (True, None), (2.0, None), ("2.1.0.0", None)]
+)
 def test_versions_that_rows_name(value: object, major: int | None) -> None:
     assert named_major(value) == major
 
