@@ -156,8 +156,8 @@ def revision() -> None:
 
     Example: tidemark contracts revision
     """
-    from include.contracts.compile import REPOSITORY, write_generated
-    from include.contracts.release import unreleased_streams, write_release
+    from include.contracts.compile import write_generated
+    from include.contracts.release import REPOSITORY, unreleased_streams, write_release
 
     names = unreleased_streams()
     if not names:

@@ -18,7 +18,8 @@ from include.contracts.model import Contract
 from include.contracts.parse import parse_contract, parse_contract_text
 from include.contracts.yaml_text import read_yaml
 
-VERSIONS = Path(__file__).resolve().parents[1] / "warehouse" / "migrations" / "versions"
+REPOSITORY = Path(__file__).resolve().parents[2]
+VERSIONS = REPOSITORY / "include" / "warehouse" / "migrations" / "versions"
 
 
 def released_folder() -> Path:
