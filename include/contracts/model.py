@@ -197,7 +197,7 @@ class Contract:
 
     @cached_property
     def columns(self) -> tuple[Field, ...]:
-        """Fields of all majors, one a column of the raw table: this contract's, then those that only older majors have. Required is what all of them require."""
+        """Fields of all majors, one a column of the raw table: this contract's, then those that only older majors have. Required is what all require."""
         if not self.older:
             return self.fields
         everyone = (self, *self.older)

@@ -1,4 +1,4 @@
-"""From fields that sources send beyond their contract to a draft of the next contract: the text of the file with the fields in it, everything else as it was."""
+"""From fields that sources send beyond their contract to a draft of the next one: the text of the file with the fields in it, everything else as it was."""
 
 from __future__ import annotations
 

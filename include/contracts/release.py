@@ -157,7 +157,9 @@ def write_release(streams: Sequence[str], number: str | None = None, after: str 
     """
     if number is not None and any(VERSIONS.glob(f"{number}_*.py")):
         raise ContractError("migrations", f"revision {number}", f"revision {number} exists already", "give the next free number")
-    made, changed, scripts = [], [], []
+    made: list[str] = []
+    changed: list[str] = []
+    scripts: list[str] = []
     for stream in streams:
         contract, before = contracts.load_contract(stream), released(stream)
         unreleased_changes(stream)

@@ -1,7 +1,7 @@
 """What sources send beyond their contract, and what they send no longer: counted in the load's own transaction, at a cost that follows the batch.
 
-Unknown fields are those of `_extra`, of rows that landed and of rows that were refused. A field has vanished when it had values and has none in so many rows that,
-by its former share of values, `EXPECTED_VALUES` of them should have had one.
+Unknown fields are those of `_extra`, of rows that landed and of rows that were refused. A field has vanished when it had values and has none in so many rows
+that, by its former share of values, `EXPECTED_VALUES` of them should have had one.
 """
 
 from __future__ import annotations

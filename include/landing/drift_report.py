@@ -82,7 +82,7 @@ def list_drift(stream: str | None = None, *, everything: bool = False) -> list[D
 
 
 def proposable(stream: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """Unknown fields of rows in the stream's own shape: path and type of those that a contract can hold, over all tenants; and the others, each with why not."""
+    """Unknown fields of rows in the stream's own shape, over all tenants: path and type of those that a contract can hold; the others, each with why not."""
     kinds: dict[str, Inferred] = {}
     for line in list_drift(stream):
         if line.kind == Kind.UNKNOWN and line.mapping == OWN_SHAPE and line.field != OTHERS:

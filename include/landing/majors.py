@@ -67,7 +67,7 @@ def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expir
 
 
 def _wanted_majors(chunk: Chunk, contract: Contract) -> NDArray[np.int64]:
-    """Shape (rows,): the major that each row names, 0 where it names none, -1 where it names one that the stream does not take, which is then its only error."""
+    """Shape (rows,): the major that each row names; 0 where it names none; -1 where it names one that the stream does not take: its only error."""
     wanted = np.full(len(chunk), _ANY, dtype=np.int64)
     name = contract.schema_version_field
     if name is None:

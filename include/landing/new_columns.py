@@ -1,8 +1,8 @@
 """New columns of raw tables in use: added in an instant, then filled from `_extra` in small batches that a crash interrupts at no harm.
 
-A row is what it would be had it landed under today's contract: the value stands in its column, typed and checked as landing does it; its key is gone from `_extra`;
-its content hash is made anew, so that a later copy still counts as a duplicate. A value that the contract does not allow stays in `_extra` and is counted. Rows of
-mapped files are left alone, because their `_extra` has the columns of the file, which a mapping has to name.
+A row is then what it would be had it landed under today's contract: the value stands in its column, typed and checked as landing does it; its key is gone from
+`_extra`; its content hash is made anew, so that a later copy still counts as a duplicate. A value that the contract does not allow stays in `_extra` and is
+counted. Rows of mapped files are left alone, because their `_extra` has the columns of the file, which a mapping has to name.
 
 Every batch is a batch of the stream (kind `backfill`): models and the lake see its rows as changed.
 """
@@ -273,7 +273,8 @@ class _Backfill:
         # What landed before a file could be traced is taken for JSON, as most is.
         result, changed, _ = moved_values(frame, [form or _NESTED[0] for form in formats], fields, contract, self._key)
         query = sql.SQL(
-            "update ops.correction as c set {content} = {form}, {hash} = %s from jsonb_populate_record(null::{table}, %s::jsonb) as row_of where c.correction_id = %s"
+            "update ops.correction as c set {content} = {form}, {hash} = %s "
+            "from jsonb_populate_record(null::{table}, %s::jsonb) as row_of where c.correction_id = %s"
         ).format(
             content=sql.Identifier(f"{side}_content"),
             form=store.content_of(contract, sql.SQL("row_of")),

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a line a case reads best
 """Columns added to raw tables in use, and their values moved out of `_extra`: after it every row is what it would be had it landed under today's contract."""
 
 from __future__ import annotations
@@ -95,8 +94,8 @@ def test_rows_are_as_if_they_had_landed_under_the_new_contract(folder, warehouse
     land()
     before = {row["order_id"]: row for row in rows()}
     widen(folder, "orders", *FIELDS)
-    with pytest.raises(LandingError, match="lacks a column of its contract.*tidemark contracts apply orders"):
-        put("orders", [order("z", "c1", at(0))], arrived_at=at(0, 5))
+    put("orders", [order("z", "c1", at(0))], arrived_at=at(0, 5))
+    with pytest.raises(LandingError, match=r"lacks a column of its contract.*tidemark contracts apply orders"):
         land_pending("orders", **WINDOW)
     done = apply_contract("orders", batch_rows=4)
     assert (done.added, done.moved, done.kept) == (("coupon", "till"), 10, 2)

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a line a case reads best
 """Two majors of one contract, side by side: through landing into one raw table, and from there into one staging model."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a line a case reads best
 """Two versions of a contract compared, and what may be released: a breaking change needs a new major."""
 
 from __future__ import annotations
