@@ -17,7 +17,7 @@ from include.contracts.model import EVENT_AT, Contract, OnConflict
 from include.landing import conflicts, corrections, ledger, store
 from include.landing.conflicts import Entry, LostRow
 from include.landing.crash import Step, crash_point
-from include.landing.drift import Drift, drift_of, lost_columns, write_drift
+from include.landing.drift import Drift, chunk_drift, lost_columns, write_drift
 from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile, ZoneError
 from include.landing.history import is_disputed
 from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
@@ -169,9 +169,7 @@ class Attempt:
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
         write_movements(connection, contract.stream, batch_id, self._movements)
         ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at, self._kind)
-        self._drift.add(
-            lost_columns({(self._arrivals[at].file.mapping or "", self._arrivals[at].tenant_id): lost for at, lost in self._culprits.columns.items()})
-        )
+        self._drift.add(lost_columns(self._culprits.columns, self._arrivals))
         write_drift(connection, contract, batch_id, started_at, self._drift, is_load=self._kind == "load")
         self._close_files(file_ids[wanted].tolist(), counts, batch_id, started_at)
         return counts
@@ -250,13 +248,8 @@ class Attempt:
         data = store.encoded(contract, frame) if frame.height else b""
         kept = chunk if contract.on_conflict is OnConflict.QUARANTINE else None
         repeated = frame[EVENT_ID].is_duplicated() if frame.height else pl.Series([], dtype=pl.Boolean)
-        drift = self._drift_of(frame, validated.rejected, chunk)
+        drift = chunk_drift(chunk, frame, validated.rejected, contract, self._arrivals)
         return Prepared(frame, repeated, data, validated.rejected, np.bincount(chunk.file_position, minlength=len(self._arrivals)), kept, drift)
-
-    def _drift_of(self, frame: pl.DataFrame, rejected: Sequence[RejectedRow], chunk: Chunk) -> Drift:
-        mapping = self._arrivals[int(chunk.file_position[0])].file.mapping if len(chunk) else None
-        refused = ((row.tenant_id or self._arrivals[row.file_position].tenant_id, row.extra) for row in rejected)
-        return drift_of(frame, refused, self._contract, mapping, is_text=chunk.is_text or mapping is not None)
 
     def _known_at(self, frame: pl.DataFrame, chunk: Chunk, stamp: Stamp) -> pl.Series:  # noqa: ARG002  a replay looks at it
         if chunk.known_after is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,7 +21,9 @@ import psycopg
 
 from include.contracts.model import Contract
 from include.landing.identity import EXTRA
-from include.landing.rows import TENANT
+from include.landing.ledger import Arrival
+from include.landing.rows import TENANT, Chunk
+from include.landing.validate import RejectedRow
 
 SILENT_ROWS = 1000
 EXPECTED_VALUES = 50
@@ -107,19 +109,36 @@ class Drift:
             known.sample = seen.sample if known.sample is None else known.sample
 
 
-def drift_of(accepted: pl.DataFrame, refused: Iterable[tuple[str, str | None]], contract: Contract, mapping: str | None, *, is_text: bool) -> Drift:
+def chunk_drift(chunk: Chunk, accepted: pl.DataFrame, refused: Sequence[RejectedRow], contract: Contract, arrivals: Sequence[Arrival]) -> Drift:
     """What a chunk shows; reads nothing but rows that have unknown fields.
 
     Args:
-        accepted: Accepted rows: `tenant_id`, columns and `_extra`.
-        refused: Tenant and `_extra` of rows that were refused.
+        chunk: The chunk; all of its rows come by the same mapping, or by none.
+        accepted: Its accepted rows: `tenant_id`, columns and `_extra`.
+        refused: The others.
         contract: The stream's contract.
-        mapping: Mapping of the chunk's file.
+        arrivals: Files of the batch.
+    """
+    if not len(chunk):
+        return Drift()
+    mapping = arrivals[int(chunk.file_position[0])].file.mapping
+    extras = [(row.tenant_id or arrivals[row.file_position].tenant_id, row.extra) for row in refused if row.extra is not None]
+    return drift_of(accepted, extras, contract, mapping, is_text=chunk.is_text or mapping is not None)
+
+
+def drift_of(accepted: pl.DataFrame, refused: Sequence[tuple[str, str]], contract: Contract, mapping: str | None, *, is_text: bool) -> Drift:
+    """What rows show.
+
+    Args:
+        accepted: Accepted rows: `tenant_id`, columns and `_extra`.
+        refused: Tenant and `_extra` of refused rows that have one.
+        contract: The stream's contract.
+        mapping: Mapping of their file.
         is_text: Values are text of a format without types.
     """
     drift, source = Drift(), mapping or OWN_SHAPE
     mask = _masked if contract.personal_fields else str
-    rows: list[tuple[str, str]] = [(tenant, extra) for tenant, extra in refused if extra is not None]
+    rows = list(refused)
     if accepted.height:
         drift.rows[source] = accepted.height
         for column in contract.columns:
@@ -173,14 +192,16 @@ def merged(one: Inferred, other: Inferred) -> Inferred:
     return Inferred.STRING if kinds <= {Inferred.STRING, Inferred.DATE, Inferred.TIMESTAMP} else Inferred.MIXED
 
 
-def lost_columns(columns: dict[tuple[str, str], tuple[Sequence[str], Sequence[str]]]) -> Drift:
+def lost_columns(columns: Mapping[int, tuple[Sequence[str], Sequence[str]]], arrivals: Sequence[Arrival]) -> Drift:
     """Drift of files that could not be read because their columns changed.
 
     Args:
-        columns: Missing and unknown columns by mapping and tenant.
+        columns: Missing and unknown columns, by position of the file.
+        arrivals: Files of the batch.
     """
     drift = Drift()
-    for (mapping, tenant), (missing, unknown) in columns.items():
+    for position, (missing, unknown) in columns.items():
+        mapping, tenant = arrivals[position].file.mapping or OWN_SHAPE, arrivals[position].tenant_id
         drift.lost |= {(mapping, name) for name in missing}
         for name in unknown:
             drift.see(mapping, tenant, name[:_NAME_CHARACTERS], Seen(0, Inferred.NULL, None))
@@ -305,6 +326,13 @@ def _write_values(connection: psycopg.Connection, contract: Contract, batch_id: 
     }
     if silent:
         _write_vanished(connection, contract, batch_id, at, silent)
+    mapped = [mapping for mapping in drift.rows if mapping != OWN_SHAPE]
+    if mapped:  # a file that could be read has every column that its mapping reads
+        connection.execute(
+            "update ops.schema_drift set ended_at = %s where stream = %s and kind = %s and mapping = any(%s) and field <> all(%s) and ended_at is null "
+            "and batch_id < %s",
+            (at, contract.stream, Kind.VANISHED, mapped, optional, batch_id),
+        )
     back = [(mapping, name) for mapping, name, *_, silent_rows, _ in rows if not silent_rows]
     if back:
         connection.execute(
