@@ -6,7 +6,7 @@ first event of a new month would have to make its partition while loading.
 **Reads and writes.** Runs every data test over whole tables; between nights only touched buckets are tested. Compares every raw
 partition with the movements of its rows. Makes partitions seven days ahead. Measures how much space every stream and table takes (`ops.storage_snapshot`).
 Removes runs, task instances and logs of Airflow and build history of `ops` older than the retention in the Airflow variables. Vacuums and analyzes.
-Never touches raw rows, ledger or quarantine.
+Moves values out of `_extra` into columns that a contract has taken in since. Removes nothing from raw, ledger or quarantine.
 
 **Schedule and lateness.** Daily. A missed day is made good by the next, but for its measurement of space, which nobody can take later.
 
@@ -68,6 +68,13 @@ def keep_house():
 
         return vacuum()
 
+    # Streams that land get their columns by `tidemark contracts apply` or the migration; this fills what nobody has filled yet.
+    @task(pool=Pool.LANDING)
+    def fill_new_columns() -> int:
+        from include.stack.housekeeping import apply_contracts
+
+        return apply_contracts()
+
     @task
     def measure_storage(dag_run: Any = None) -> int:
         from include.file_index.storage import take_snapshot
@@ -89,6 +96,7 @@ def keep_house():
         check_everything(fix_horizon())
 
     make_partitions_ahead()
+    fill_new_columns()
     compare_partitions()
     test_all_marts()
     clean_airflow() >> remove_old_logs()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -53,6 +54,16 @@ class Inferred(StrEnum):
     OBJECT = "object"
     MIXED = "mixed"
     NULL = "null"
+
+
+_KINDS: dict[type, Inferred] = {
+    type(None): Inferred.NULL,
+    bool: Inferred.BOOLEAN,
+    int: Inferred.INTEGER,
+    float: Inferred.NUMBER,
+    list: Inferred.LIST,
+    dict: Inferred.OBJECT,
+}
 
 
 class Kind(StrEnum):
@@ -138,7 +149,7 @@ def drift_of(accepted: pl.DataFrame, refused: Sequence[tuple[str, str]], contrac
     """
     drift, source = Drift(), mapping or OWN_SHAPE
     mask = _masked if contract.personal_fields else str
-    rows = list(refused)
+    rows = [(tenant, extra, 1) for tenant, extra in refused]
     if accepted.height:
         drift.rows[source] = accepted.height
         for column in contract.columns:
@@ -146,40 +157,38 @@ def drift_of(accepted: pl.DataFrame, refused: Sequence[tuple[str, str]], contrac
             if count:
                 drift.values[source, column.name] = count
         if accepted[EXTRA].null_count() < accepted.height:
-            rows += accepted.select(TENANT, EXTRA).drop_nulls(EXTRA).rows()
-    for tenant, extra in rows:
+            rows += accepted.select(TENANT, EXTRA).drop_nulls(EXTRA).group_by(TENANT, EXTRA, maintain_order=True).len().rows()
+    counts: Counter[tuple[str, str]] = Counter()
+    kinds: dict[tuple[str, str], set[Inferred]] = {}
+    samples: dict[tuple[str, str], Any] = {}
+    for tenant, extra, count in rows:
         for name, value in flattened(extra):
-            shown = name if mask is str or _PLAIN_NAME.fullmatch(name) else _masked(name)
-            drift.see(source, tenant, shown[:_NAME_CHARACTERS], Seen(1, inferred(value, is_text=is_text), _sample(value, mask)))
+            key = (tenant, name)
+            counts[key] += count
+            kinds.setdefault(key, set()).add(_KINDS.get(type(value)) or inferred(value, is_text=is_text))
+            if value is not None:
+                samples.setdefault(key, value)
+    for (tenant, name), count in counts.items():
+        shown = name if mask is str or _PLAIN_NAME.fullmatch(name) else _masked(name)
+        seen = Seen(count, reduce(merged, kinds[tenant, name]), _sample(samples.get((tenant, name)), mask))
+        drift.see(source, tenant, shown[:_NAME_CHARACTERS], seen)
     return drift
 
 
-def flattened(extra: str) -> Iterator[tuple[str, Any]]:
+def flattened(extra: str) -> list[tuple[str, Any]]:
     """Unknown fields of a row with their values, by dotted path: `{"a": {"b": 1}}` is `a.b`."""
     try:
         value = _decode(extra)
     except msgspec.DecodeError:  # half of a surrogate pair, or a number that strict JSON refuses
         value = json.loads(extra)
-    yield from _leaves(value, "")
+    leaves: list[tuple[str, Any]] = []
+    _gather(value, "", leaves)
+    return leaves
 
 
 def inferred(value: object, *, is_text: bool) -> Inferred:
     """What a value seems to be."""
-    match value:
-        case None:
-            return Inferred.NULL
-        case bool():
-            return Inferred.BOOLEAN
-        case int():
-            return Inferred.INTEGER
-        case float():
-            return Inferred.NUMBER
-        case list():
-            return Inferred.LIST
-        case str():
-            return _inferred_text(value, is_text=is_text)
-        case _:
-            return Inferred.OBJECT
+    return _inferred_text(value, is_text=is_text) if isinstance(value, str) else _KINDS[type(value)]
 
 
 def merged(one: Inferred, other: Inferred) -> Inferred:
@@ -227,15 +236,17 @@ def write_drift(connection: psycopg.Connection, contract: Contract, batch_id: in
         _write_values(connection, contract, batch_id, at, drift)
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any JSON
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else key)
-    else:
-        yield path, value
+def _gather(group: dict[str, Any], above: str, leaves: list[tuple[str, Any]]) -> None:
+    for key, value in group.items():
+        if value and type(value) is dict:
+            _gather(value, f"{above}{key}.", leaves)
+        else:
+            leaves.append((above + key, value))
 
 
 def _inferred_text(value: str, *, is_text: bool) -> Inferred:
+    if not is_text and not value[:4].isdigit():
+        return Inferred.STRING
     if is_text and _INTEGER.fullmatch(value):
         return Inferred.INTEGER
     if is_text and _NUMBER.fullmatch(value):

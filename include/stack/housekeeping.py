@@ -37,6 +37,17 @@ def make_partitions(at: datetime, *, ahead: timedelta) -> int:
     return made
 
 
+def apply_contracts() -> int:
+    """Brings raw tables to their contracts and fills new columns from `_extra`. Returns how many rows it moved values in.
+
+    Raises:
+        LandingBusy: If a lock was not free in time. What was done is kept.
+    """
+    from include.landing.new_columns import apply_contract
+
+    return sum(apply_contract(stream).moved for stream in streams())
+
+
 def clean_airflow_metadata(at: datetime, *, keep: timedelta) -> None:
     """Removes runs, task instances, events and logs older than `keep` from Airflow's database, by its own command.
 
