@@ -74,6 +74,7 @@ _FIELDS_1 = """\
         logicalType: string
         enum: [{value: running}, {value: idle}]
         description: What it does.
+      - {name: shift, physicalName: shift_code, logicalType: string, description: Who works.}
       - {name: force, physicalName: force_kn, logicalType: number, description: Force.}"""
 _FIELDS_2 = """\
       - name: plate

@@ -50,7 +50,7 @@ def land() -> dict[str, int]:
 
 
 def rows(warehouse) -> dict[str, dict[str, Any]]:
-    names = ["temperature_c", "state_code", "temperature_f", "state_word", "force_kn", "schema_version", "_extra"]
+    names = ["temperature_c", "state_code", "temperature_f", "state_word", "shift_code", "force_kn", "schema_version", "_extra"]
     with connect(Role.LOADER) as connection:
         found = connection.execute(f"select press_id, {', '.join(names)} from raw.{STREAM}").fetchall()
     return {row[0]: {name: value for name, value in zip(names, row[1:], strict=True) if value is not None} for row in found}
@@ -74,10 +74,11 @@ def test_rows_follow_the_version_they_name_else_the_one_that_knows_them(folder, 
         second("new"), second("new_named", schemaVersion="2.0.0"), first("old"), first("old_named", schemaVersion="1"),
         first("old_more", oddity=1),                     # unknown to both: the one that knows the rest
         {"pressId": "mixed", "at": iso(at(0, 1)), "temp": 212.0, "plate": {"temperature": 100.0}},  # each knows one of the two: the newer one
+        {"pressId": "mostly_old", "at": iso(at(0, 1)), "temp": 212.0, "shift": "early", "plate": {"temperature": 100.0}},  # both take it, the older knows more
         {"pressId": "no_state", "at": iso(at(0, 1)), "temp": 212.0, "plate": None},
     ]  # fmt: skip
     put(STREAM, lines, arrived_at=at(0, 2))
-    assert land() == {"landed": 7, "accepted": 7}
+    assert land() == {"landed": 8, "accepted": 8}
     assert rows(warehouse) == {
         "new": V2,
         "new_named": V2 | {"schema_version": "2.0.0"},
@@ -85,6 +86,7 @@ def test_rows_follow_the_version_they_name_else_the_one_that_knows_them(folder, 
         "old_named": V1 | {"schema_version": "1"},
         "old_more": V1 | {"_extra": {"oddity": 1}},
         "mixed": {"temperature_c": 100.0, "_extra": {"temp": 212.0}},
+        "mostly_old": {"temperature_f": 212.0, "shift_code": "early", "_extra": {"plate": {"temperature": 100.0}}},
         "no_state": {"temperature_f": 212.0, "_extra": {"plate": None}},
     }
 

@@ -25,7 +25,7 @@ def test_the_table_has_the_columns_of_all_majors_and_requires_what_all_require(t
         assert [each.version for each in contract.majors] == ["2.0.0", "1.3.0"]
         own = {name: nullable for name, _, nullable in table_columns(contract) if name in contract.column_by_name and name != "event_at"}
         assert own == {
-            "press_id": False, "temperature_c": True, "state_code": True, "force_kn": True, "schema_version": True, "temperature_f": True, "state_word": True,
+            "press_id": False, "temperature_c": True, "state_code": True, "force_kn": True, "schema_version": True, "temperature_f": True, "state_word": True, "shift_code": True,
         }  # fmt: skip
         assert list(contract.by_name) == ["press_id", "event_at", "temperature_c", "state_code", "force_kn", "schema_version"]
         (tmp_path / f"{STREAM}.v1.yaml").write_text(press("1.3.0", status="retired"))
