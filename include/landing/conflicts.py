@@ -256,15 +256,16 @@ def quarantine(
 def rebuilt(row: StoredRow, contract: Contract) -> bytes:
     """A stored row as a payload that the major it follows reads again: fields under their paths, unknown ones beside them, and the tenant."""
     content = json.loads(row.content)
-    contract = contract.written_by(content)
+    own = contract.written_by(content)
     payload: dict[str, Any] = dict(content.get(EXTRA) or {})
     payload["tenantId"] = row.tenant_id
-    for field in contract.fields:
+    # A row that has values of two majors keeps those of the other one where nothing else stands.
+    for field in (*own.fields, *(field for name, field in contract.column_by_name.items() if name not in own.by_name)):
         if content[field.name] is not None:
             group = payload
             for part in field.path[:-1]:
                 group = group.setdefault(part, {})
-            group[field.path[-1]] = content[field.name]
+            group.setdefault(field.path[-1], content[field.name])
     return json.dumps(payload, ensure_ascii=False).encode()
 
 

@@ -253,7 +253,7 @@ def test_a_column_is_added_beside_readers_who_keep_nobody_waiting(folder, wareho
     land()
     widen(folder, "orders", ("coupon", "string"))
     waits = "select count(*) from pg_locks where not granted and relation = 'raw.orders'::regclass"
-    with connect(Role.TRANSFORMER) as reader, connect(Role.TRANSFORMER, autocommit=True) as later, ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(1) as other, connect(Role.TRANSFORMER) as reader, connect(Role.TRANSFORMER, autocommit=True) as later:
         reader.execute("select count(*) from raw.orders")
         applied = other.submit(apply_contract, "orders")
         later.execute("set statement_timeout = '10s'")
