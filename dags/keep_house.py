@@ -36,11 +36,11 @@ from include.tags import Pool, Tag
 )
 def keep_house():
     @task(pool=Pool.LANDING)
-    def make_partitions_ahead(dag_run: Any = None) -> int:
-        from include.stack.housekeeping import make_partitions
+    def prepare_raw_tables(dag_run: Any = None) -> tuple[int, int]:
+        from include.stack.housekeeping import apply_contracts, make_partitions
         from include.stack.windows import utc
 
-        return make_partitions(utc(dag_run.run_after), ahead=timedelta(days=7))
+        return make_partitions(utc(dag_run.run_after), ahead=timedelta(days=7)), apply_contracts()
 
     @task
     def clean_airflow(dag_run: Any = None) -> None:
@@ -68,13 +68,6 @@ def keep_house():
 
         return vacuum()
 
-    # Streams that land get their columns by `tidemark contracts apply` or the migration; this fills what nobody has filled yet.
-    @task(pool=Pool.LANDING)
-    def fill_new_columns() -> int:
-        from include.stack.housekeeping import apply_contracts
-
-        return apply_contracts()
-
     @task
     def measure_storage(dag_run: Any = None) -> int:
         from include.file_index.storage import take_snapshot
@@ -95,8 +88,7 @@ def keep_house():
 
         check_everything(fix_horizon())
 
-    make_partitions_ahead()
-    fill_new_columns()
+    prepare_raw_tables()
     compare_partitions()
     test_all_marts()
     clean_airflow() >> remove_old_logs()
