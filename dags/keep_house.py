@@ -36,11 +36,11 @@ from include.tags import Pool, Tag
 )
 def keep_house():
     @task(pool=Pool.LANDING)
-    def make_partitions_ahead(dag_run: Any = None) -> int:
-        from include.stack.housekeeping import make_partitions
+    def prepare_raw_tables(dag_run: Any = None) -> tuple[int, int]:
+        from include.stack.housekeeping import apply_contracts, make_partitions
         from include.stack.windows import utc
 
-        return make_partitions(utc(dag_run.run_after), ahead=timedelta(days=7))
+        return make_partitions(utc(dag_run.run_after), ahead=timedelta(days=7)), apply_contracts()
 
     @task
     def clean_airflow(dag_run: Any = None) -> None:
@@ -95,8 +95,7 @@ def keep_house():
 
         check_everything(fix_horizon())
 
-    make_partitions_ahead()
-    fill_new_columns()
+    prepare_raw_tables()
     compare_partitions()
     test_all_marts()
     clean_airflow() >> remove_old_logs()

@@ -176,15 +176,14 @@ class Contract:
     hot_retention: timedelta | None = None
     lake_retention: timedelta | None = None
     zone_retention: timedelta = timedelta(days=30)
+    schema_version_field: str | None = None
+    is_retired: bool = False
+    older: tuple[Contract, ...] = ()
 
     @property
     def expires(self) -> bool:
         """Whether months of the stream leave the raw table: only where a late copy of an event can be told by its time to belong to such a month."""
         return self.hot_retention is not None
-
-    schema_version_field: str | None = None
-    is_retired: bool = False
-    older: tuple[Contract, ...] = ()
 
     @property
     def major(self) -> int:

@@ -20,7 +20,7 @@ from include.landing.validate import RejectedRow, Validated, validate
 _ANY, _NONE = 0, -1
 
 
-def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = ()) -> Validated:
+def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = frozenset()) -> Validated:
     """Checks each row against the major of the contract that it follows.
 
     A row that names its version is judged by that major alone; one that names a major which the stream does not take is refused (`unknown_version`). A row that
@@ -31,7 +31,7 @@ def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expir
         chunk: Rows as read along the newest major. Its errors are added to.
         contract: The stream's contract with its older majors.
         arrived_at: Shape (rows,), arrival of each row's file, microseconds since 1970 UTC.
-        expired: First days of months that have left the raw table.
+        expired: Months that have left the raw table.
 
     Returns:
         As `validate`; accepted rows have the columns of all majors.

@@ -12,8 +12,8 @@ import typer.main
 from include.cli import app
 from include.settings import REPOSITORY, Settings
 
-RUNBOOK_NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
-RUNBOOKS = [REPOSITORY / "docs/runbooks" / f"{name}.md" for name in RUNBOOK_NAMES]
+NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
+RUNBOOKS = [REPOSITORY / "docs/runbooks" / f"{name}.md" for name in NAMES]
 DECISIONS = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
 PAGES = [*RUNBOOKS, REPOSITORY / "CONTRIBUTING.md", *DECISIONS]
 MOST_LINES = 40
