@@ -68,13 +68,6 @@ def keep_house():
 
         return vacuum()
 
-    # Streams that land get their columns by `tidemark contracts apply` or the migration; this fills what nobody has filled yet.
-    @task(pool=Pool.LANDING)
-    def fill_new_columns() -> int:
-        from include.stack.housekeeping import apply_contracts
-
-        return apply_contracts()
-
     @task
     def measure_storage(dag_run: Any = None) -> int:
         from include.file_index.storage import take_snapshot
