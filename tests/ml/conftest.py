@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -91,6 +91,14 @@ class Pumps:
             cursor.executemany("insert into maintenance.fct_leak values (%s, %s, %s, %s::timestamp at time zone 'UTC' + %s * interval '1 day')", leaks)
 
 
+def make_freshness(owner: psycopg.Connection, streams: Mapping[str, Sequence[str]]) -> None:
+    """A `platform.rpt_freshness` by which nothing of the streams has reached the tables that are made of them."""
+    owner.execute("create table platform.rpt_freshness (mart_name text, stream text, consumed_batch_id bigint)")
+    owner.execute("grant select on platform.rpt_freshness to tidemark_ml")
+    with owner.cursor() as cursor:
+        cursor.executemany("insert into platform.rpt_freshness values (%s, %s, 0)", [(table, stream) for table, names in streams.items() for stream in names])
+
+
 @pytest.fixture
 def pumps(owner: psycopg.Connection) -> Pumps:
     """Empty tables of the made-up plant, readable by the role that trains and scores, and made of nothing that landed as far as the warehouse knows."""
@@ -99,12 +107,8 @@ def pumps(owner: psycopg.Connection) -> Pumps:
         " is_outdoors boolean, maker text, age_days float8, site text, primary key (tenant_id, device_id, feature_date))"
     )
     owner.execute("create table maintenance.fct_leak (tenant_id text, device_id text, kind text, occurred_at timestamptz)")
-    owner.execute("create table platform.rpt_freshness (mart_name text, stream text, consumed_batch_id bigint)")
-    owner.execute(
-        "insert into platform.rpt_freshness values ('features.feat_pump_daily', 'device_telemetry', 0), ('features.feat_pump_daily', 'device_registry', 0),"
-        " ('maintenance.fct_leak', 'maintenance_log', 0)"
-    )
-    owner.execute("grant select on features.feat_pump_daily, maintenance.fct_leak, platform.rpt_freshness to tidemark_ml")
+    owner.execute("grant select on features.feat_pump_daily, maintenance.fct_leak to tidemark_ml")
+    make_freshness(owner, {"features.feat_pump_daily": ("device_telemetry", "device_registry"), "maintenance.fct_leak": ("maintenance_log",)})
     return Pumps(owner)
 
 

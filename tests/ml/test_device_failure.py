@@ -12,6 +12,7 @@ import yaml
 from include.settings import REPOSITORY, get_settings
 from ml.lifecycle.schema import FeatureKind, FeatureSchemaMismatch
 from ml.usecases import device_failure
+from tests.ml.conftest import make_freshness
 
 FIRST_DAY = date(2026, 1, 1)
 MACHINES, DAYS = 30, 110
@@ -26,6 +27,7 @@ def plant(owner: psycopg.Connection) -> psycopg.Connection:
     owner.execute(f"create table features.feat_device_daily (tenant_id text, device_id text, feature_date date, facility_id text, {columns})")
     owner.execute("create table maintenance.fct_maintenance_event (tenant_id text, device_id text, maintenance_type text, occurred_at timestamptz)")
     owner.execute("grant select on features.feat_device_daily, maintenance.fct_maintenance_event to tidemark_ml")
+    make_freshness(owner, {"features.feat_device_daily": ("device_telemetry",), "maintenance.fct_maintenance_event": ("maintenance_log",)})
     signal = device_failure.FEATURES.names.index("vibration_rms_1d_mm_s")
     rows, failures = [], []
     for machine in range(MACHINES):
