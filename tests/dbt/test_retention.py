@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +20,7 @@ from include.lake.recall import recall
 from include.lake.retention import expire_raw, plan, run
 from include.lake.steps import LakeStep
 from include.landing import check_partitions, land_everything
-from include.landing.crash import CRASH_AT
 from include.landing.quarantine import Filter, list_quarantined
-from include.settings import REPOSITORY
 from include.transform import TransformFailed, check_everything, fix_horizon, request_touch
 from include.transform.expiring import WITHIN_A_MONTH, check_expiring, consumers, unsafe_models
 from include.transform.invocation import DbtError, manifest_json
@@ -36,6 +29,7 @@ from include.warehouse import Role, connect
 from tests.conftest import DEPLOYED_TEMPLATE, TEST_DATABASE, Warehouse
 from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, land_history, readings, rows_in_raw, states
 from tests.support.databases import clone_database, drop_database
+from tests.support.killed import KILLED, TRANSFORM, killed_at
 from tests.support.landing import assert_balanced
 from tests.support.marts import build_marts, differences, snapshot
 from tests.support.payloads import at, telemetry
@@ -48,13 +42,6 @@ HOURLY = "maintenance.fct_device_reading_hourly"
 def leave_raw() -> None:
     """Drops what is due at LATER and makes sure that something was."""
     assert [(item.month, item.waits_for) for item in expire_raw(LATER)] == [(JANUARY, None), (FEBRUARY, None)]
-
-
-def killed_at(step: LakeStep, code: str) -> None:
-    """Runs code in a process of its own that dies at a step."""
-    environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(REPOSITORY), check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, (step, done.returncode, done.stderr[-2000:])
 
 
 def test_marts_do_not_notice_that_months_leave_and_come_back(deployed: Warehouse) -> None:
@@ -120,12 +107,12 @@ def test_a_rebuild_reads_raw_and_lake_and_goes_on_after_a_kill(deployed: Warehou
     leave_raw()
     for moment in ("2026-01-20 06:00+00", "2026-02-10 06:00+00", "2026-03-02 06:00+00"):
         deployed.execute(f"update {HOURLY} set reading_count = 777 where device_id = 'm1' and hour_at = '{moment}'")
-    killed_at(LakeStep.REBUILD_AFTER_RESTORE, REBUILD)
+    assert killed_at(LakeStep.REBUILD_AFTER_RESTORE, REBUILD, imports=TRANSFORM) == KILLED
     assert states() == {JANUARY: "restored", FEBRUARY: "expired"}
     assert [item.waits_for for item in expire_raw(LATER)] == [
         'rebuild 1 is not finished: run `tidemark rebuild --select "tag:micro_batch tag:hourly tag:priorities"` again'
     ]
-    killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, REBUILD)
+    assert killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, REBUILD, imports=TRANSFORM) == KILLED
     assert deployed.rows("select month from ops.rebuild_month") == [(JANUARY,)]
     result = rebuild(EVERYTHING, LATER)
     assert (result.months, result.kept, result.in_raw) == ((JANUARY, FEBRUARY), (), ())
@@ -145,8 +132,8 @@ def test_an_empty_warehouse_gets_the_same_marts_from_the_lake(deployed: Warehous
     march = rows_in_raw(MARCH)
     drop_database(TEST_DATABASE)
     clone_database(DEPLOYED_TEMPLATE, TEST_DATABASE)
-    killed_at(LakeStep.REBUILD_AFTER_RESTORE, FROM_LAKE)
-    killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, FROM_LAKE)
+    assert killed_at(LakeStep.REBUILD_AFTER_RESTORE, FROM_LAKE, imports=TRANSFORM) == KILLED
+    assert killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, FROM_LAKE, imports=TRANSFORM) == KILLED
     result = rebuild_from_lake(LATER)
     assert result.months == (JANUARY, FEBRUARY, MARCH)
     assert differences(truth, snapshot()) == []
