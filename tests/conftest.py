@@ -61,6 +61,7 @@ def cluster() -> Iterator[Cluster]:
             password = read_secrets(get_settings().secrets_path)["POSTGRES_PASSWORD"]
             file.write(f"WAREHOUSE_ADMIN_URL=postgresql://postgres:{password}@127.0.0.1:{port}/postgres\n")
         set_environment(patch, TIDEMARK_WAREHOUSE_URL=f"postgresql://127.0.0.1:{port}/{TEMPLATE}")
+        _forgo_the_disk()
         bootstrap()
         migrate()
         yield Cluster(home, port)
@@ -70,6 +71,17 @@ def cluster() -> Iterator[Cluster]:
         server.purge()
         patch.undo()
         get_settings.cache_clear()
+
+
+def _forgo_the_disk() -> None:
+    """Lets the server answer before its writes are on the disk. Only a machine that fails can tell: tests kill processes, and a killed one loses none of this.
+
+    What waits for the disk otherwise is mostly the database that each test is given: a copy of a template, and a checkpoint when it goes.
+    """
+    with connect_as_superuser() as connection:
+        for name in ("fsync", "full_page_writes"):
+            connection.execute(sql.SQL("alter system set {} = off").format(sql.SQL(name)))
+        connection.execute("select pg_reload_conf()")
 
 
 @dataclass(frozen=True)
