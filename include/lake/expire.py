@@ -12,7 +12,7 @@ from include.lake import files
 from include.lake.digest import Digest, of_raw
 from include.lake.errors import LakeBusy, LakeError
 from include.lake.export import export_days, export_stream
-from include.lake.months import last_day, month_of, next_month, partition_of, set_expired, start_of
+from include.lake.months import last_day, month_of, months, next_month, partition_of, set_expired, start_of
 from include.lake.steps import LakeStep
 from include.lake.verify import verify
 from include.landing import ledger
@@ -84,7 +84,7 @@ def unread(connection: psycopg.Connection, stream: str, month: date, models: Col
     return found
 
 
-def expire_month(connection: psycopg.Connection, stream: str, month: date, models: Collection[str]) -> Expired:
+def expire_month(connection: psycopg.Connection, stream: str, month: date, models: Collection[str], at: datetime | None = None) -> Expired:
     """Drops the partition of a month once the lake holds exactly its rows.
 
     Every live file of the month is read: bytes, number of rows and digest of each day must be those of raw. A day that differs is exported anew first, for a
@@ -96,9 +96,10 @@ def expire_month(connection: psycopg.Connection, stream: str, month: date, model
         stream: The stream.
         month: Any day of the month.
         models: Models that must have read it, as `schema.name`.
+        at: The time that counts as now for a restored month, which may have been asked for again since it was found to be due; None: it goes in any case.
 
     Raises:
-        MonthHeldBack: If a model has not read all of it, or it changes all the time.
+        MonthHeldBack: If a model has not read all of it, it is to stay, or it changes all the time.
         LakeDamaged: If a file of the lake is not what was entered. The month stays in raw.
         LakeBusy: If the lake is being written, or a lock was not free within 30 seconds. Run it again.
         LakeError: If a day cannot be exported.
@@ -107,6 +108,9 @@ def expire_month(connection: psycopg.Connection, stream: str, month: date, model
     export_stream(stream)
     for _ in range(ATTEMPTS):
         with files.holding_lake(connection, stream):
+            known = months(connection, stream).get(month)
+            if at is not None and known is not None and known.keep_until is not None and known.keep_until > at:
+                raise MonthHeldBack(f"{month:%Y-%m} of {stream} was restored and stays in raw until {known.keep_until:%Y-%m-%d %H:%M} UTC")
             in_lake = verify(connection, stream, month, last_day(month))
             in_raw = of_raw(connection, stream, month, last_day(month))
             if in_lake == in_raw:

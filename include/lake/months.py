@@ -113,17 +113,28 @@ def set_adopted(connection: psycopg.Connection, stream: str, months: Sequence[da
 
 
 def set_restored(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> None:
-    """Enters that a month is in raw again, at least until then; never shortens the time of one that is."""
+    """Enters that an expired month is in raw again, until then."""
     connection.execute(
-        "update ops.partition_state set state = 'restored', keep_until = greatest(keep_until, %s), changed_at = clock_timestamp() "
-        "where stream = %s and month = %s",
+        "update ops.partition_state set state = 'restored', keep_until = %s, changed_at = clock_timestamp() "
+        "where stream = %s and month = %s and state = 'expired'",
         (keep_until, stream, month),
     )
 
 
-def set_deleted(connection: psycopg.Connection, stream: str, month: date) -> None:
-    """Enters that an expired month is gone from the lake too."""
-    connection.execute(
+def keep_longer(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> bool:
+    """Lets a restored month stay at least until then; never shortens its time. Returns whether it is there: one that is not must not be said to be."""
+    done = connection.execute(
+        "update ops.partition_state set keep_until = greatest(keep_until, %s), changed_at = clock_timestamp() "
+        "where stream = %s and month = %s and state = 'restored'",
+        (keep_until, stream, month),
+    )
+    return done.rowcount == 1
+
+
+def set_deleted(connection: psycopg.Connection, stream: str, month: date) -> bool:
+    """Enters that an expired month is gone from the lake too. Returns whether it is expired still."""
+    done = connection.execute(
         "update ops.partition_state set state = 'deleted', changed_at = clock_timestamp() where stream = %s and month = %s and state = 'expired'",
         (stream, month),
     )
+    return done.rowcount == 1

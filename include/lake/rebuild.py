@@ -158,7 +158,7 @@ def _drop_again(connection: psycopg.Connection, month: date, at: datetime) -> li
         if state is None or state.keep_until is None or state.keep_until > at:
             continue
         try:
-            expire_month(connection, stream, month, consumers(stream))
+            expire_month(connection, stream, month, consumers(stream), at)
         except MonthHeldBack as error:
             waiting.append(str(error))
     return waiting

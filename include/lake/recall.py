@@ -11,8 +11,9 @@ from psycopg import sql
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.lake.errors import LakeBusy, LakeDamaged, LakeError
-from include.lake.months import MonthState, month_of, months, set_restored
-from include.lake.restore import Restored, restore_month
+from include.lake.files import lock_lake
+from include.lake.months import MonthState, keep_longer, month_of, months, set_restored
+from include.lake.restore import restore_month
 from include.lake.steps import LakeStep
 from include.landing import store
 from include.landing.crash import crash_point
@@ -70,24 +71,23 @@ def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled
             )
         if known.state is MonthState.DELETED:
             raise LakeError(f"{month:%Y-%m} of {stream} was deleted from the lake too, as its contract says; its {known.row_count:,} rows are gone for good")
-        rows = 0
-        if known.state is MonthState.EXPIRED:
-            rows = bring_back(connection, stream, month, keep_until).rows
-        else:
-            set_restored(connection, stream, month, keep_until)
+        rows = bring_back(connection, stream, month, keep_until)
         keep_until = months(connection, stream)[month].keep_until or keep_until
     replayed = replay(stream, Filter(month=f"{month:%Y-%m}"), by=by)
     return Recalled(stream, month, rows, keep_until, replayed)
 
 
-def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> Restored:
-    """Restores an expired month in one transaction and analyses its partition.
+def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> int:
+    """Restores an expired month in one transaction and analyses the table; one that is in raw again only stays longer.
 
     Args:
         connection: As the loader, in autocommit.
         stream: The stream.
         month: First day of the month.
-        keep_until: Until when it stays.
+        keep_until: Until when it stays at least.
+
+    Returns:
+        Rows that came back; 0 where the month was in raw already.
 
     Raises:
         LakeDamaged: If the lake does not hold as many rows as left raw, or a file of it is not what was entered.
@@ -95,6 +95,9 @@ def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_un
     """
     try:
         with connection.transaction():
+            lock_lake(connection, stream)  # whoever drops a month holds it: what its state is now, it stays
+            if keep_longer(connection, stream, month, keep_until):
+                return 0
             restored = restore_month(connection, stream, month)
             known = months(connection, stream)[month]
             if restored.rows != known.row_count:
@@ -104,7 +107,7 @@ def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_un
         raise LakeBusy(f"{month:%Y-%m} of {stream} was not restored: a lock was not free within 30 s; run it again") from error
     crash_point(LakeStep.RESTORE_AFTER_COMMIT)
     analyze(connection, load_contract(stream))
-    return restored
+    return restored.rows
 
 
 def analyze(connection: psycopg.Connection, contract: Contract) -> None:

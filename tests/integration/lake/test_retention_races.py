@@ -1,0 +1,67 @@
+"""What was found to be due, and is not any more when its turn comes: somebody restored, dropped or asked for the month meanwhile."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from include.lake import live_files, recall, retention, verify
+from include.lake.months import months
+from include.landing import check_partitions, land_everything
+from include.warehouse import Role, connect
+from tests.conftest import Warehouse
+from tests.support.aged import FEBRUARY, JANUARY, LATER, STREAM, leave, readings, rows_in_raw, states
+from tests.support.landing import assert_balanced
+from tests.support.payloads import at
+from tests.support.scenario import File, land
+
+
+@pytest.fixture
+def aged(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    """Readings of two months that are old at `LATER`; no model has to read them."""
+    monkeypatch.setattr(retention, "consumers", lambda stream: ())
+    land(File(STREAM, at(5), (*readings("m1", -40, 2), *readings("m1", -20, 3))))
+    return warehouse
+
+
+def test_a_month_that_is_dropped_while_it_is_asked_for_comes_back_with_its_rows(aged, monkeypatch):
+    """A line that says restored without a partition would let late events found an empty one, and the lake's day be written anew with them alone."""
+    leave(FEBRUARY)
+    recall.recall(STREAM, FEBRUARY, keep_until=LATER, by="test")
+    with connect(Role.LOADER) as connection:
+        seen = [months(connection, STREAM)]
+    leave(FEBRUARY)
+    monkeypatch.setattr(recall, "months", lambda connection, stream: seen.pop() if seen else months(connection, stream))
+    assert recall.recall(STREAM, FEBRUARY, keep_until=LATER, by="test").rows == 12
+    assert (states(), rows_in_raw(FEBRUARY)) == ({FEBRUARY: "restored"}, 12)
+    check_partitions(STREAM, everything=True)
+    assert_balanced()
+
+
+def test_a_month_that_is_asked_for_again_when_it_was_due_stays(aged, monkeypatch):
+    leave(FEBRUARY)
+    recall.recall(STREAM, FEBRUARY, keep_until=LATER + timedelta(days=7), by="test")
+    monkeypatch.setattr(retention, "_due_in_raw", lambda *_: [(FEBRUARY, 12)])
+    (item,) = retention.expire_raw(LATER, [STREAM])
+    assert item.waits_for == "2026-02 of device_telemetry was restored and stays in raw until 2026-06-12 00:00 UTC"
+    assert rows_in_raw(FEBRUARY) == 12
+    assert [item.waits_for for item in retention.expire_raw(LATER + timedelta(days=7), [STREAM])] == [None]
+
+
+def test_a_month_that_is_restored_when_the_lake_was_to_forget_it_keeps_its_files(aged, monkeypatch):
+    leave(JANUARY, FEBRUARY)
+    due = retention._due_in_lake
+
+    def restored_meanwhile(*given):
+        found = list(due(*given))
+        recall.recall(STREAM, JANUARY, keep_until=LATER, by="test")
+        return found
+
+    monkeypatch.setattr(retention, "_due_in_lake", restored_meanwhile)
+    assert [item.month for item in retention.expire_lake(LATER + timedelta(days=365), [STREAM])] == [FEBRUARY]
+    assert states() == {JANUARY: "restored", FEBRUARY: "deleted"}
+    with connect(Role.LOADER) as connection:
+        assert {file.event_date.month for file in live_files(connection, STREAM)} == {1}
+        assert sum(day.rows for day in verify(connection, STREAM).values()) == rows_in_raw(JANUARY) == 8
+    assert land_everything(STREAM).files == 0
