@@ -122,12 +122,20 @@ def _plan(connection: psycopg.Connection, contract: Contract, asked: Sequence[da
 
 
 def _refuse_dropped(connection: psycopg.Connection, contract: Contract, days: Sequence[date]) -> None:
-    """A day whose partition is gone from raw would be written as if it had no rows."""
+    """A day whose month is not in raw would be written as if it had no rows. A warehouse that took over a lake may have made an empty partition for it."""
     if contract.partition != "month" or not days:
         return
     rows = connection.execute(
-        "select day from unnest(%(days)s::date[]) as d (day) where to_regclass(format('raw.%%I', ops.month_partition(%(stream)s, day))) is null "
-        "and exists (select from ops.file as f where f.kind = 'lake' and f.state = 'live' and f.stream = %(stream)s and f.event_date = day) order by day",
+        """
+        select day from unnest(%(days)s::date[]) as d (day)
+        where exists (select from ops.file as f where f.kind = 'lake' and f.state = 'live' and f.stream = %(stream)s and f.event_date = day)
+            and (to_regclass(format('raw.%%I', ops.month_partition(%(stream)s, day))) is null
+                or exists (
+                    select from ops.partition_state as s
+                    where s.stream = %(stream)s and s.month = date_trunc('month', day::timestamp)::date and s.state <> 'restored'
+                ))
+        order by day
+        """,
         {"stream": contract.stream, "days": list(days)},
     ).fetchall()
     if rows:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from include.lake import live_files, recall, retention, verify
+from include.lake import export_stream, live_files, recall, retention, verify
 from include.lake.months import months
 from include.landing import check_partitions, land_everything
 from include.warehouse import Role, connect
@@ -65,3 +65,16 @@ def test_a_month_that_is_restored_when_the_lake_was_to_forget_it_keeps_its_files
         assert {file.event_date.month for file in live_files(connection, STREAM)} == {1}
         assert sum(day.rows for day in verify(connection, STREAM).values()) == rows_in_raw(JANUARY) == 8
     assert land_everything(STREAM).files == 0
+
+
+def test_the_lake_does_not_follow_a_raw_table_that_lost_rows(aged):
+    """The lake may be all that is left of them: it is not written anew from what does not add up."""
+    with connect(Role.LOADER) as connection:
+        export_stream(STREAM)
+        before = live_files(connection, STREAM)
+    aged.execute(f"delete from raw.{STREAM} where event_at = '2026-02-09'")
+    with pytest.raises(retention.RetentionError, match=r"raw\.device_telemetry_y2026m02 holds 11 rows, its movements say 12"):
+        retention.expire_raw(LATER, [STREAM])
+    with connect(Role.LOADER) as connection:
+        assert live_files(connection, STREAM, FEBRUARY) == [file for file in before if file.event_date.month == 2]
+    assert states() == {JANUARY: "expired"}
