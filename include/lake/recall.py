@@ -12,7 +12,7 @@ from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.lake.errors import LakeBusy, LakeDamaged, LakeError
 from include.lake.files import lock_lake
-from include.lake.months import MonthState, keep_longer, month_of, months, set_restored
+from include.lake.months import MonthState, digest_of_days, keep_longer, month_of, months, set_restored
 from include.lake.restore import restore_month
 from include.lake.steps import LakeStep
 from include.landing import store
@@ -90,7 +90,7 @@ def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_un
         Rows that came back; 0 where the month was in raw already.
 
     Raises:
-        LakeDamaged: If the lake does not hold as many rows as left raw, or a file of it is not what was entered.
+        LakeDamaged: If the lake does not hold the rows that left raw, or a file of it is not what was entered.
         LakeBusy: If a lock was not free in time.
     """
     try:
@@ -100,8 +100,11 @@ def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_un
                 return 0
             restored = restore_month(connection, stream, month)
             known = months(connection, stream)[month]
-            if restored.rows != known.row_count:
-                raise LakeDamaged(f"{known.row_count:,} rows of {month:%Y-%m} of {stream} left raw, and the lake holds {restored.rows:,}; nothing was restored")
+            if restored.rows != known.row_count or known.content_digest not in (b"", digest_of_days(restored.days)):
+                raise LakeDamaged(
+                    f"the lake holds {restored.rows:,} rows of {month:%Y-%m} of {stream} that are not the {known.row_count:,} that left raw; "
+                    "nothing was restored"
+                )
             set_restored(connection, stream, month, keep_until)
     except psycopg.errors.LockNotAvailable as error:
         raise LakeBusy(f"{month:%Y-%m} of {stream} was not restored: a lock was not free within 30 s; run it again") from error

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from include.lake import export_stream, live_files, recall, retention, verify
+from include.lake import LakeDamaged, export_stream, live_files, recall, retention, verify
 from include.lake.months import months
 from include.landing import check_partitions, land_everything
 from include.warehouse import Role, connect
@@ -78,3 +78,11 @@ def test_the_lake_does_not_follow_a_raw_table_that_lost_rows(aged):
     with connect(Role.LOADER) as connection:
         assert live_files(connection, STREAM, FEBRUARY) == [file for file in before if file.event_date.month == 2]
     assert states() == {JANUARY: "expired"}
+
+
+def test_a_month_comes_back_only_as_it_left(aged):
+    leave(FEBRUARY)
+    aged.execute("update ops.partition_state set content_digest = sha256('other rows, as many')")
+    with pytest.raises(LakeDamaged, match="holds 12 rows of 2026-02 of device_telemetry that are not the 12 that left raw"):
+        recall.recall(STREAM, FEBRUARY, keep_until=LATER, by="test")
+    assert (states(), rows_in_raw(FEBRUARY)) == ({FEBRUARY: "expired"}, 0)
