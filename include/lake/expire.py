@@ -113,18 +113,18 @@ def expire_month(connection: psycopg.Connection, stream: str, month: date, model
                 raise MonthHeldBack(f"{month:%Y-%m} of {stream} was restored and stays in raw until {known.keep_until:%Y-%m-%d %H:%M} UTC")
             in_lake = verify(connection, stream, month, last_day(month))
             in_raw, booked = _in_raw(connection, stream, month)
+            there = sum(day.rows for day in in_raw.values())
+            if there != booked:  # the lake may be all that is left of what is missing: it must not follow
+                raise LakeError(
+                    f"raw.{partition_of(stream, month)} holds {there:,} rows, its movements say {booked:,}: the lake is not written anew from it, and the "
+                    "month stays; docs/runbooks/reconciliation.md says how to find what is missing"
+                )
             if in_lake == in_raw:
                 crash_point(LakeStep.EXPIRE_AFTER_VERIFY)
                 expired = _drop(connection, stream, month, models, in_lake)
                 if expired is not None:
                     crash_point(LakeStep.EXPIRE_AFTER_COMMIT)
                     return expired
-        there = sum(day.rows for day in in_raw.values())
-        if there != booked:  # the lake may be all that is left of what is missing: it must not follow
-            raise LakeError(
-                f"raw.{partition_of(stream, month)} holds {there:,} rows, its movements say {booked:,}: the lake is not written anew from it, and the month "
-                "stays; docs/runbooks/reconciliation.md says how to find what is missing"
-            )
         export_days(stream, sorted(day for day in in_lake.keys() | in_raw.keys() if in_lake.get(day) != in_raw.get(day)))
     raise MonthHeldBack(f"{month:%Y-%m} of {stream} changed while it was compared with the lake, {ATTEMPTS} times; the next run tries again")
 
