@@ -102,14 +102,14 @@ def restore_month(connection: psycopg.Connection, stream: str, month: date) -> R
     partition, is_there = (str(row[0]), bool(row[1])) if row else ("", False)
     table, span = sql.Identifier("raw", stream), _span(first, last)
     if is_there:
-        connection.execute("select ops.lock_stream(%s)", (stream,))
+        files.lock_loads(connection, stream)
         _refuse_rows(connection, stream, table, span, f"raw.{partition}")
         days = _fill(connection, contract, table, wanted, first, last)
     else:
         # Loads go on meanwhile; the stream is theirs until the table is whole.
         connection.execute("select ops.make_month_aside(%s, %s)", (stream, first))
         days = _fill(connection, contract, sql.Identifier("raw", f"{partition}_aside"), wanted, first, last)
-        connection.execute("select ops.lock_stream(%s)", (stream,))
+        files.lock_loads(connection, stream)
         connection.execute("select ops.attach_month(%s, %s)", (stream, first))
     restored = _enter_batch(connection, stream, table, span, days)
     crash_point(LakeStep.RESTORE_BEFORE_COMMIT)
@@ -128,7 +128,7 @@ def restore_table(connection: psycopg.Connection, stream: str) -> Restored:
     wanted = files.live_files(connection, stream)
     if not wanted:
         raise LakeError(f"the lake has no file of {stream}")
-    connection.execute("select ops.lock_stream(%s)", (stream,))
+    files.lock_loads(connection, stream)
     table = sql.Identifier("raw", stream)
     _refuse_rows(connection, stream, table, sql.SQL("true"), f"raw.{stream}")
     days = _fill(connection, contract, table, wanted, wanted[0].event_date, wanted[-1].event_date)
@@ -150,6 +150,7 @@ def adopt(connection: psycopg.Connection, stream: str) -> Adopted:
     load_contract(stream)
     lake = store.open_lake()
     files.lock_lake(connection, stream)
+    files.lock_loads(connection, stream)  # a load under way is through, and seen, or comes to a stream that is known
     manifest = store.read_manifest(lake, stream)
     if manifest is None:
         raise LakeError(f"there is no {stream}/{store.MANIFEST} in {lake.url}: nothing was exported there, or TIDEMARK_LAKE_URL names another place")

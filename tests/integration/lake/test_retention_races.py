@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from include.lake import LakeDamaged, export_stream, live_files, recall, retention, verify
+from include.lake import LakeBusy, LakeDamaged, export_stream, live_files, recall, retention, verify
 from include.lake.months import months
+from include.lake.restore import adopt
 from include.landing import check_partitions, land_everything
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
@@ -78,6 +79,18 @@ def test_the_lake_does_not_follow_a_raw_table_that_lost_rows(aged, is_exported):
     with connect(Role.LOADER) as connection:
         assert sum(file.row_count for file in live_files(connection, STREAM, FEBRUARY)) == (12 if is_exported else 11)
     assert (states(), rows_in_raw(FEBRUARY)) == ({JANUARY: "expired"}, 11)
+
+
+def test_what_waits_for_a_load_says_so(aged, monkeypatch):
+    """A load that is under way may be the first of a stream whose lake is taken over, or need the file that is to leave the zone."""
+    export_stream(STREAM)
+    monkeypatch.setattr("include.warehouse.connection.LOCK_TIMEOUT_S", 0.1)
+    with connect(Role.LOADER) as load:
+        load.execute("select ops.lock_stream(%s)", (STREAM,))
+        with pytest.raises(LakeBusy, match="is being loaded"):
+            retention.expire_zone_files(LATER + timedelta(days=365 * 100), [STREAM])
+        with pytest.raises(LakeBusy, match="is being loaded"), connect(Role.LOADER) as connection:
+            adopt(connection, STREAM)
 
 
 def test_a_month_comes_back_only_as_it_left(aged):
