@@ -62,7 +62,8 @@ def export_stream(stream: str) -> Export:
 
     Raises:
         LakeBusy: If the lake of the stream is being written.
-        LakeError: If a day has to be written anew whose rows raw no longer holds, or if the lake is another warehouse's.
+        LakeError: If a day has to be written anew whose rows raw no longer holds, if raw has not the columns of the contract, or if the lake is another
+            warehouse's.
         WarehouseUnavailable: If the warehouse cannot be reached.
         ZoneError: If the store fails.
     """
@@ -88,6 +89,7 @@ def _export(stream: str, asked: Sequence[date]) -> Export:
             reader.execute("set transaction isolation level repeatable read, read only")
             plan = _plan(reader, contract, asked)
             crash_point(LakeStep.EXPORT_AFTER_SNAPSHOT)
+            parquet.check_columns(reader, contract)
             _refuse_dropped(reader, contract, plan.whole_days)
             written = list(_written(reader, books, lake, contract, plan))
         crash_point(LakeStep.EXPORT_BEFORE_ENTRY)

@@ -12,12 +12,13 @@ from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.lake.errors import LakeBusy, LakeDamaged, LakeError
 from include.lake.files import lock_lake
-from include.lake.months import MonthState, digest_of_days, keep_longer, month_of, months, set_restored
+from include.lake.months import MonthState, digest_of_days, keep_longer, month_of, months, next_month, set_restored, start_of
 from include.lake.restore import restore_month
 from include.lake.steps import LakeStep
 from include.landing import store
 from include.landing.crash import crash_point
 from include.landing.load import LandingResult
+from include.landing.new_columns import fill_restored
 from include.landing.quarantine import Filter
 from include.landing.replay import replay
 from include.warehouse import Role, connect
@@ -45,7 +46,7 @@ class Recalled:
 def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled:
     """Restores the month that holds a day, then replays the rows that are in quarantine because the month was gone. Running it again does what is left.
 
-    The whole month, because models that recompute a bucket of it read all of its rows.
+    The whole month, because models that recompute a bucket of it read all of its rows. Values of columns that were added since it left are moved there.
 
     Args:
         stream: The stream.
@@ -57,7 +58,7 @@ def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled
         LakeError: If the month never left raw, or was deleted from the lake too.
         LakeDamaged: If the lake does not hold the month as it left raw.
         LakeBusy: If a lock was not free within 30 seconds. Run it again.
-        LandingBusy: If the replay could not lock the stream. The month is in raw; run it again.
+        LandingBusy: If columns or the replay could not lock the stream. The month is in raw; run it again.
     """
     month = month_of(day)
     contract = load_contract(stream)
@@ -72,6 +73,7 @@ def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled
         if known.state is MonthState.DELETED:
             raise LakeError(f"{month:%Y-%m} of {stream} was deleted from the lake too, as its contract says; its {known.row_count:,} rows are gone for good")
         rows = bring_back(connection, stream, month, keep_until)
+        fill_restored(stream, (start_of(month), start_of(next_month(month))))
         keep_until = months(connection, stream)[month].keep_until or keep_until
     replayed = replay(stream, Filter(month=f"{month:%Y-%m}"), by=by)
     return Recalled(stream, month, rows, keep_until, replayed)

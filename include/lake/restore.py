@@ -191,7 +191,7 @@ def restore_stream(stream: str) -> list[Restored]:
         by_month = load_contract(stream).partition == "month"
         months: Sequence[date | None] = adopted.months if by_month else [None] if adopted.rows else []
         for month in months:
-            if not _is_restored(connection, stream, month):
+            if not is_restored(connection, stream, month):
                 with connection.transaction():
                     done.append(restore_table(connection, stream) if month is None else restore_month(connection, stream, month))
                 crash_point(LakeStep.RESTORE_AFTER_COMMIT)
@@ -199,7 +199,7 @@ def restore_stream(stream: str) -> list[Restored]:
     return done
 
 
-def _is_restored(connection: psycopg.Connection, stream: str, month: date | None) -> bool:
+def is_restored(connection: psycopg.Connection, stream: str, month: date | None) -> bool:
     """Whether rows of a month (None: of any time) came back from the lake and are still there, as the book of movements says."""
     row = connection.execute(
         "select coalesce(sum(row_count) filter (where reason in ('restore', 'expiry')), 0) > 0 and bool_or(reason = 'restore') from ops.movement "
@@ -245,6 +245,7 @@ def _refuse_rows(connection: psycopg.Connection, stream: str, table: sql.Identif
 
 def _fill(connection: psycopg.Connection, contract: Contract, table: sql.Identifier, wanted: Sequence[LakeFile], first: date, last: date) -> dict[date, Digest]:
     """Copies the rows of files, and compares what the table then holds with what was entered, day by day. Returns what it holds."""
+    parquet.check_columns(connection, contract)
     lake = store.open_lake()
     columns = raw_columns(contract)
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(table, sql.SQL(", ").join(map(sql.Identifier, columns)))
