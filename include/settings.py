@@ -40,6 +40,17 @@ class Settings(BaseSettings):
     airflow_port: int = Field(default=8080, ge=1024, le=65535, description="Port of the Airflow API server.")
     airflow_host: str = Field(default="127.0.0.1", description="Address the Airflow API server binds to.")
     airflow_auth: str = Field(default="simple", pattern="^(simple|fab)$", description="Login of the Airflow UI: simple here, fab on a server.")
+    gateway_host: str = Field(default="127.0.0.1", description="Address the gateway binds to.")
+    gateway_port: int = Field(default=8090, ge=1024, le=65535, description="Port of the gateway.")
+    gateway_group_ms: int = Field(default=200, ge=0, le=10_000, description="How long a post waits for others to share its file; longer means fewer files.")
+    gateway_group_bytes: int = Field(default=1 << 20, ge=1024, description="A file of posts is closed at this size.")
+    gateway_body_bytes: int = Field(default=8 << 20, ge=1024, le=16 << 20, description="Largest body as sent.")
+    gateway_plain_bytes: int = Field(default=16 << 20, ge=1024, le=16 << 20, description="Largest body after decompression.")
+    gateway_pending_bytes: int = Field(default=128 << 20, ge=16 << 20, description="Bodies that wait to be stored; beyond that senders are told to wait.")
+    gateway_free_bytes: int = Field(default=1 << 30, ge=0, description="Free space of the zone's disk below which nothing is taken.")
+    gateway_certificate: Path | None = Field(default=None, description="PEM file of the gateway's certificate chain; with gateway_key it speaks TLS.")
+    gateway_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
+    gateway_client_ca: Path | None = Field(default=None, description="PEM file of the authority whose certificates devices must show (mutual TLS).")
     simulate: bool = Field(default=True, description="Whether the simulator DAG keeps producing while the stack is up.")
 
     @property
