@@ -70,9 +70,10 @@ def list_keys(
     if as_json:
         print_json([asdict(key) for key in found])
         return
-    rows = [
-        (key.key_id, key.state, key.tenant_id, ", ".join(key.streams or ["all"]), key.rate, key.created_at, key.expires_at, escape(key.note or "")) for key in found
-    ]
+    rows = []
+    for key in found:
+        may = ", ".join(key.streams or ["all"])
+        rows.append((key.key_id, key.state, key.tenant_id, may, key.rate, key.created_at, key.expires_at, escape(key.note or "")))
     table("", ("key", "state", "tenant", "streams", "rate", "created", "expires", "note"), rows, unbroken="key")
 
 

@@ -38,7 +38,7 @@ def password_name(role: Role) -> str:
 def connect(role: Role, *, database: str | None = None, autocommit: bool = False) -> psycopg.Connection:
     """Opens a connection as a role.
 
-    A lock is waited for at most 30 s, the server notices within 2 s when the client has died, and the client within 30 s when the server's machine has vanished.
+    A lock is waited for at most 30 s. The server notices within 2 s when the client has died, the client within 30 s when the server's machine has vanished.
 
     Raises:
         WarehouseUnavailable: If the server cannot be reached or refuses the role.

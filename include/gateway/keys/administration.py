@@ -128,9 +128,7 @@ def revoke(key_id: str, *, by: str) -> ApiKey:
         ApiKeyError: If there is no such key.
     """
     with connect(Role.KEYS) as connection:
-        connection.execute(
-            "update ops.api_key set revoked_at = clock_timestamp(), revoked_by = %s where key_id = %s and revoked_at is null", (by, key_id)
-        )
+        connection.execute("update ops.api_key set revoked_at = clock_timestamp(), revoked_by = %s where key_id = %s and revoked_at is null", (by, key_id))
         return _read(connection, key_id)
 
 

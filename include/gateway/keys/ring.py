@@ -149,7 +149,7 @@ class KeyRing:
         except (WarehouseUnavailable, SettingsError) as error:
             trouble = f"the API keys stay as they were last read ({self.key_count} of them): {error}"
         except OSError as error:
-            trouble = f"the copy of the API keys cannot be written to {self._copy}: {error.strerror}. Without it the gateway cannot start while the warehouse is away."
+            trouble = f"the copy of the API keys cannot be written to {self._copy}: {error.strerror}. A start without the warehouse needs it."
         if trouble != self._trouble:
             LOG.warning("%s", trouble or f"the API keys are read again ({self.key_count} of them)")
             self._trouble = trouble
