@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -78,7 +79,7 @@ def _stream(contract: Contract) -> dict[str, Any]:
         "version": contract.version,
         "description": contract.description,
         "example": json.dumps(example, indent=2, ensure_ascii=False) if example is not None else "",
-        "compact": json.dumps(example, ensure_ascii=False) if example is not None else "",
+        "compact": shlex.quote(json.dumps(example, ensure_ascii=False)) if example is not None else "",
         "majors": [{"version": major.version, "fields": [_field(field) for field in major.fields]} for major in contract.majors],
         "when": f"`{event_time}` lies not before {contract.earliest:%Y-%m-%d} and at most {minutes} minutes after the arrival. Fields that are not listed are kept.",
         "rules": rules(contract),
