@@ -15,6 +15,7 @@ from include.contracts.json_schema import DIALECT, example_row, row_schema
 from include.contracts.model import Contract
 from include.gateway.bodies import ENCODINGS, JSON, NDJSON
 from include.gateway.problems import MEDIA_TYPE
+from include.gateway.receipts import Receipt
 
 Part = dict[str, Any]
 
@@ -43,7 +44,7 @@ PROBLEMS: dict[HTTPStatus, str] = {
     HTTPStatus.REQUEST_TIMEOUT: "The body came too slowly. Send it again, in smaller posts.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large, as sent or unpacked. Send its rows in several posts.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The content type or encoding is none that the gateway takes; the headers `Accept` and `Accept-Encoding` name them.",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "Only with `validate=strict`: rows break the contract; `errors` says which and how. Nothing was stored.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Only with `validate=strict`: rows break the contract; `refused` says which and how. Nothing was stored.",
     HTTPStatus.TOO_MANY_REQUESTS: "The key posts more often than it may. Send the same body again after `Retry-After` seconds.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Request line and headers are too long.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "A fault of the gateway, with a number for its operator. Send the same body again later.",
@@ -59,8 +60,10 @@ _DETAILS: dict[HTTPStatus, Part] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"detail": "a body has at most 8,388,608 bytes as sent; send its rows in several posts", "limit_bytes": 8388608},
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"detail": "a body is sent as it is or compressed once, with gzip or zstd; say which in Content-Encoding"},
     HTTPStatus.UNPROCESSABLE_ENTITY: {
-        "detail": "1 of 2 rows breaks the contract; nothing was stored",
-        "errors": [{"row": 2, "code": "missing_required", "field": "order_id", "value": None, "message": "orderId is required"}],
+        "detail": "1 of 2 rows break the contract of orders, so nothing was stored: mend them, or post without validate=strict",
+        "rows": 2,
+        "refused_rows": 1,
+        "refused": [{"row": 2, "errors": [{"code": "missing_required", "field": "order_id", "value": None, "message": "orderId is required"}]}],
     },
     HTTPStatus.TOO_MANY_REQUESTS: {"detail": "The key may post 50 times a second; send the same body again after Retry-After seconds."},
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: {"detail": "the request line and the headers have together at most 32,768 bytes and 100 lines"},
@@ -72,6 +75,25 @@ _HEADERS: dict[HTTPStatus, Part] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": {"description": "What kind of key is asked for.", "required": True, "schema": {"type": "string"}}},
     HTTPStatus.TOO_MANY_REQUESTS: _RETRY,
     HTTPStatus.SERVICE_UNAVAILABLE: _RETRY,
+}
+_RECEIPT_ANSWER = {
+    "receipt": RECEIPT,
+    "stream": "orders",
+    "status": "landed",
+    "detail": "1 rows wait in quarantine",
+    "stored_at": "2024-01-15T10:30:00.250000Z",
+    "landed_at": "2024-01-15T10:35:07.113000Z",
+    "rows": {"landed": 2, "accepted": 1, "quarantined": 1, "duplicate": 0, "corrected": 0},
+    "refused_rows": 1,
+    "open_rows": 1,
+    "refused": [
+        {
+            "row": 2,
+            "state": "open",
+            "outcome": None,
+            "errors": [{"code": "missing_required", "field": "order_id", "message": "orderId is required"}],
+        }
+    ],
 }
 _POST_PROBLEMS = tuple(PROBLEMS)
 _READ_PROBLEMS = (
@@ -170,12 +192,12 @@ def _receipt() -> Part:
         "operationId": "get_receipt",
         "tags": ["receipts"],
         "summary": "Ask what became of a post",
-        "description": "`received`: stored, and not landed yet (or the warehouse cannot be asked now). `landed`: in the warehouse, with the verdict on its rows.",
+        "description": "How far it has come, what became of its rows, and which of them wait in quarantine and why. Ask again while it says `received`.",
         "parameters": [parameter],
         "responses": {
             "200": {
                 "description": "The post is stored.",
-                "content": {JSON: {"schema": {"$ref": "#/components/schemas/Receipt"}}},
+                "content": {JSON: {"schema": {"$ref": "#/components/schemas/Receipt"}, "example": _RECEIPT_ANSWER}},
             },
             **_problems(_READ_PROBLEMS),
         },
@@ -239,18 +261,28 @@ def _encoding_parameter() -> Part:
 
 
 def _schemas() -> Part:
-    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    text = {"type": "string"}
     receipt = {"type": "string", "pattern": _RECEIPT_PATTERN, "examples": [RECEIPT]}
-    error = {
+    bad_row = {
         "type": "object",
-        "description": "One thing that is wrong with a row.",
-        "required": ["row", "code", "field", "message"],
+        "description": "A row that breaks the contract.",
+        "required": ["row", "errors"],
         "properties": {
-            "row": {"type": "integer", "minimum": 1, "description": "Row of the post: element of the array, or line of NDJSON, from 1."},
-            "code": {"type": "string", "description": "What is wrong, e.g. `missing_required`; `rule:<name>` for a condition between fields."},
-            "field": {"type": ["string", "null"], "description": "Column, or place in the payload; null for the row as a whole."},
-            "value": {"type": ["string", "null"], "description": "The value, shortened."},
-            "message": {"type": "string", "description": "What was expected."},
+            "row": {"type": "integer", "minimum": 1, "description": "Element of the array, or line of NDJSON, from 1."},
+            "errors": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["code", "field", "value", "message"],
+                    "properties": {
+                        "code": {"type": "string", "description": "What is wrong, e.g. `missing_required`; `rule:<name>` for a condition between fields."},
+                        "field": {"type": ["string", "null"], "description": "Column, or place in the payload; null for the row as a whole."},
+                        "value": {"type": ["string", "null"], "description": "The value, shortened."},
+                        "message": {"type": "string", "description": "What was expected."},
+                    },
+                },
+            },
         },
     }
     problem = {
@@ -264,7 +296,10 @@ def _schemas() -> Part:
             "detail": text,
             "streams": {"type": "array", "items": text, "description": "404: streams that the key may use."},
             "limit_bytes": {"type": "integer", "description": "413: largest body, as sent or unpacked."},
-            "errors": {"type": "array", "items": {"$ref": "#/components/schemas/RowError"}, "description": "422: what is wrong with which row."},
+            "limit_rows": {"type": "integer", "description": "413: most rows that `validate=strict` judges at once."},
+            "rows": {"type": "integer", "description": "422: rows of the body."},
+            "refused_rows": {"type": "integer", "description": "422: rows that break the contract."},
+            "refused": {"type": "array", "items": {"$ref": "#/components/schemas/BadRow"}, "description": "422: the first of them, and what is wrong."},
             "incident": {"type": "string", "description": "500: what to tell the operator."},
         },
     }
@@ -277,7 +312,8 @@ def _schemas() -> Part:
             "status": {"type": "string", "description": "Path at which the receipt is asked for."},
         },
     }
-    return {"Accepted": accepted, "Problem": problem, "RowError": error, "Count": count}
+    outcome = Receipt.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+    return {"Accepted": accepted, "Problem": problem, "BadRow": bad_row, **outcome.pop("$defs"), "Receipt": outcome}
 
 
 def _problems(statuses: Sequence[HTTPStatus]) -> Part:

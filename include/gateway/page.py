@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def render_page(contracts: Sequence[Contract], limits: Limits, address: str, sty
     environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
     environment.filters["code"] = _with_code
     streams = [_stream(contract) for contract in contracts]
-    first = next((stream for stream in streams if stream["compact"]), streams[0])
+    first = min(streams, key=lambda stream: len(stream["compact"]) or math.inf)
     return environment.get_template("page.html").render(
         style=Markup(style),  # noqa: S704 - a file of ours
         address=address,
