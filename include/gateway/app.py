@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from include.gateway import bodies
@@ -34,6 +34,9 @@ class Access(Protocol):
 
     def authenticate(self, request: Request) -> Caller:
         """Who sends a request. Raises `Problem` (401) where that cannot be told."""
+
+    def check_stream(self, caller: Caller, stream: str) -> None:
+        """Raises `Problem` (404, 403) where there is no such stream or the key does not cover it."""
 
     def admit(self, caller: Caller) -> None:
         """Counts a post. Raises `Problem` (429) where the key's rate allows no more now."""
@@ -54,6 +57,7 @@ class Outcome:
         status: What was answered; 499 where the sender had left.
         rows: Rows stored.
         size: Bytes stored.
+        plain_size: The same without their encoding.
         seconds: From the end of its headers to the answer.
     """
 
@@ -61,6 +65,7 @@ class Outcome:
     status: int
     rows: int
     size: int
+    plain_size: int
     seconds: float
 
 
@@ -101,7 +106,6 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     # A plain route: everything that FastAPI would do before the handler is done in it, in the order that costs hostile senders most and us least.
     app.router.routes.append(Route("/v1/streams/{stream}/events", PostEvents(parts).answer, methods=["POST"]))
-    app.router.routes.append(Route("/healthz", _alive, methods=["GET"]))
     for router in parts.routers:
         app.include_router(router)
     app.add_exception_handler(Problem, answer_problem)
@@ -121,11 +125,11 @@ class PostEvents:
     async def answer(self, request: Request) -> Response:
         """Answers a post."""
         parts, loop = self._parts, asyncio.get_running_loop()
-        started, stored, stream = loop.time(), (0, 0), str(request.path_params["stream"])
+        started, stored, stream = loop.time(), (0, 0, 0), str(request.path_params["stream"])
         status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
             caller = parts.access.authenticate(request)
-            self._check_stream(stream, caller)
+            parts.access.check_stream(caller, stream)
             is_strict = self._is_strict(request)
             kind = bodies.kind_of(request.headers)
             bodies.check_length(request.headers, parts.body_bytes)
@@ -135,7 +139,7 @@ class PostEvents:
                 sent = await bodies.receive(request.receive, parts.body_bytes, reserve)
                 body = await self._judged(sent, kind, caller, stream, is_strict)
                 receipt = await parts.intake.take(caller, stream, body)
-            stored, status = (body.rows, len(sent)), int(HTTPStatus.ACCEPTED)
+            stored, status = (body.rows, len(sent), body.plain_size), int(HTTPStatus.ACCEPTED)
             place = f"/v1/receipts/{receipt}"
             return JSONResponse({"receipt": receipt, "rows": body.rows, "status": place}, status_code=status, headers={"Location": place})
         except Problem as problem:
@@ -148,13 +152,6 @@ class PostEvents:
             return Response(status_code=400)  # nobody reads it
         finally:
             parts.observe(Outcome(stream if stream in parts.streams else None, status, *stored, loop.time() - started))
-
-    def _check_stream(self, stream: str, caller: Caller) -> None:
-        if stream in self._parts.streams and caller.may_use(stream):
-            return
-        usable = [name for name in self._parts.streams if caller.may_use(name)]
-        detail = f"there is no stream {stream[:63]!r} for this key; it may post to {', '.join(usable) or 'none'}"
-        raise Problem(HTTPStatus.NOT_FOUND, detail, streams=usable)
 
     def _is_strict(self, request: Request) -> bool:
         asked = dict(request.query_params)
@@ -181,10 +178,6 @@ class PostEvents:
             if is_strict and parts.strict is not None:
                 await parts.strict(caller, stream, body)
             return replace(body, plain=b"") if kind.encoding != "identity" else body
-
-
-async def _alive(request: Request) -> Response:  # noqa: ARG001 - a route
-    return PlainTextResponse("alive\n")
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette gives both to a handler
