@@ -29,7 +29,7 @@ NDJSON = "application/x-ndjson"
 PATIENCE_S = 120.0
 LONGEST_PAUSE_S = 30.0
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}  # and every 5xx
+_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}  # and every 5xx but that of a gateway which cannot do what is asked
 _FOR_ALL = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
 _pause = wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_S)  # full jitter: between nothing and 0.5 s, 1 s, 2 s …
 
@@ -202,7 +202,7 @@ class GatewayClient:
             return answer
         detail = _json(answer).get("detail") or answer.reason_phrase
         said = f"{answer.status_code} {detail}"
-        if answer.status_code in _AGAIN or answer.is_server_error:
+        if answer.status_code in _AGAIN or (answer.is_server_error and answer.status_code != HTTPStatus.NOT_IMPLEMENTED):
             raise _AgainError(said, _retry_after(answer), may_be_stored=answer.status_code != HTTPStatus.TOO_MANY_REQUESTS)
         errors = _json(answer).get("errors")
         raise PostRefused(answer.status_code, said, tuple(errors) if isinstance(errors, list) else ())

@@ -121,7 +121,7 @@ def test_pauses_grow_and_are_a_random_share() -> None:
         assert 0 <= min(drawn) < bound / 2 < max(drawn) <= bound, f"full jitter: anything up to {bound} s, got {min(drawn)} to {max(drawn)}"
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413, 415, 422])
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413, 415, 422, 501])
 def test_what_the_sender_must_mend_is_not_sent_again(status: int) -> None:
     line = Line(problem(status, "field x is missing; send it", errors=[{"row": 2, "code": "missing"}]))
     with line.client() as client, pytest.raises(PostRefused) as refused:
