@@ -133,13 +133,16 @@ def status_of(answer: bytes) -> int:
 
 
 @contextmanager
-def running_gateway(home: Path, zone: Path | str | None = None, *, port: int | None = None, **settings: object) -> Iterator[Gateway]:
+def running_gateway(
+    home: Path, zone: Path | str | None = None, *, port: int | None = None, module: str = "include.gateway", **settings: object
+) -> Iterator[Gateway]:
     """A gateway that listens; it is killed at the end where it still runs.
 
     Args:
         home: Its TIDEMARK_HOME.
         zone: Folder or URL of its zone; None for one below its home.
         port: Where it listens; None for a free port.
+        module: What is run.
         settings: Settings by their names, e.g. `gateway_group_ms=0`.
     """
     folder = zone if isinstance(zone, Path) else home / "zone"
@@ -147,9 +150,7 @@ def running_gateway(home: Path, zone: Path | str | None = None, *, port: int | N
     chosen = port or free_port()
     given |= {"home": str(home), "gateway_port": str(chosen), "landing_url": zone if isinstance(zone, str) else folder.resolve().as_uri()}
     environment = {**os.environ, **{f"TIDEMARK_{name.upper()}": value for name, value in given.items()}, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "include.gateway"], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     gateway = Gateway(process, home, chosen, folder, "")
     reader = threading.Thread(target=_keep_lines, args=(gateway, listening := threading.Event()))
     reader.start()
