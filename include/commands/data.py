@@ -44,12 +44,14 @@ def import_file(
     from include.contracts import load_contract
     from include.contracts.mapping import load_mapping
     from include.landing import land_pending
-    from include.landing.source import COMPRESSIONS, FORMATS, stored_format
+    from include.landing.source import COMPRESSIONS, FORMATS, POSTS_ENDING, stored_format
     from include.landing.zone import Zone
     from include.settings import get_settings
 
     suffixes = [suffix.lower() for suffix in file.suffixes]
     compression = COMPRESSIONS.get(suffixes.pop()) if suffixes and suffixes[-1] in COMPRESSIONS else None
+    if suffixes and suffixes[-1] == POSTS_ENDING:
+        raise StackError(f"{file.name} is a file of the gateway, whose receipts hold for its own address only", "post its bodies again: tidemark post")
     endings = FORMATS | FURTHER_ENDINGS
     kind = endings.get(suffixes[-1]) if suffixes else None
     if kind is None:
