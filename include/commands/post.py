@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +12,13 @@ import typer
 
 from include.commands.console import console, errors, print_json, table
 from include.commands.stack import Json
-from include.settings import get_settings
 from include.stack.errors import StackError
 
 if TYPE_CHECKING:
     from include.gateway.client import GatewayClient
     from include.gateway.sending import NotTaken, Taken
 
-SHOWN_ERRORS = 20
+SHOWN_ROWS = 20
 WAIT_S = 1_800.0
 POLL_S = 2.0
 COUNTS = ("landed", "accepted", "quarantined", "duplicate", "corrected")
@@ -76,8 +75,10 @@ def post(
     if as_json:
         print_json(_document(stream, sent, missed, became))
     else:
-        _show_sum(sent, became)
-    is_done = not missed and all(each.receipt in became for each in sent if wait)
+        console.print(f"{sum(len(each.numbers) for each in sent):,} rows are safe, in {len(sent):,} posts")
+        if wait and sent:
+            _show_outcome(sent, became)
+    is_done = not missed and all(became.get(each.receipt, {}).get("status") == "landed" for each in sent if wait)
     raise typer.Exit(0 if is_done else 1)
 
 
@@ -92,31 +93,36 @@ def _rows(first: int, last: int | None) -> str:
 def _show_missed(missed: NotTaken) -> None:
     hint = f" — {missed.hint}" if missed.hint else ""
     errors.print(f"{_rows(missed.first, missed.last)} not taken: {missed.reason}{hint}", markup=False, soft_wrap=True, style="red")
-    _show_errors(missed.errors)
+    _show_refused(missed.refused)
 
 
-def _show_errors(found: Sequence[dict[str, Any]]) -> None:
-    for error in found[:SHOWN_ERRORS]:
-        said = ", ".join(f"{name} {value}" for name, value in error.items() if name != "row" and value is not None)
-        errors.print(f"  row {error.get('row', '?')}: {said}", markup=False, soft_wrap=True)
-    if len(found) > SHOWN_ERRORS:
-        errors.print(f"  … and {len(found) - SHOWN_ERRORS} more; --json has all of them")
+def _show_refused(refused: Sequence[Mapping[str, Any]]) -> None:
+    for row in refused[:SHOWN_ROWS]:
+        said = "; ".join(" ".join(filter(None, (error["code"], error["field"], error["message"]))) for error in row["errors"])
+        errors.print(f"  row {row['row']}: {said}", markup=False, soft_wrap=True)
+    if len(refused) > SHOWN_ROWS:
+        errors.print(f"  … and {len(refused) - SHOWN_ROWS} more; --json has all of them")
 
 
 def _wait_for(client: GatewayClient, sent: Sequence[Taken]) -> dict[str, dict[str, Any]]:
-    """What became of posts, by receipt; those that had not landed after half an hour are missing. Posts land about in their order, so one is asked for at a time."""
+    """What became of posts, by receipt, row numbers being those in the file; posts that are still waiting after half an hour are missing.
+
+    Posts land about in their order, so one is asked for at a time.
+    """
+    from include.gateway.sending import in_file
+
     became: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + WAIT_S
     with errors.status("waiting until everything has landed …"):
         for each in sent:
-            while (answer := client.receipt(each.receipt)).get("status") != "landed" and time.monotonic() < deadline:
+            while (answer := client.receipt(each.receipt))["status"] == "received" and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-            if answer.get("status") == "landed":
-                became[each.receipt] = answer
+            if answer["status"] != "received":
+                became[each.receipt] = {**answer, "refused": [in_file(row, each.numbers) for row in answer["refused"]]}
     return became
 
 
-def _document(stream: str, sent: Sequence[Taken], missed: Sequence[NotTaken], became: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _document(stream: str, sent: Sequence[Taken], missed: Sequence[NotTaken], became: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     posts = [
         {
             "receipt": each.receipt,
@@ -131,5 +137,16 @@ def _document(stream: str, sent: Sequence[Taken], missed: Sequence[NotTaken], be
     return {"stream": stream, "rows": sum(len(each.numbers) for each in sent), "posts": posts, "not_taken": [asdict(each) for each in missed]}
 
 
-def _show_sum(sent: Sequence[Taken], became: dict[str, dict[str, Any]]) -> None:
-    console.print(f"{sum(len(each.numbers) for each in sent):,} rows are safe, in {len(sent):,} posts")
+def _show_outcome(sent: Sequence[Taken], became: Mapping[str, dict[str, Any]]) -> None:
+    landed = [answer["rows"] for answer in became.values() if answer["rows"]]
+    totals = [sum(rows[name] for rows in landed) for name in COUNTS]
+    table("", ("posts", *COUNTS), [(len(landed), *totals)])
+    for each in sent:
+        answer = became.get(each.receipt)
+        if answer is None or answer["status"] != "landed":
+            said = answer["detail"] if answer else "has not landed yet; `tidemark status` shows whether landing runs"
+            errors.print(f"{each.receipt} ({_rows(each.numbers[0], each.numbers[-1])}): {said}", markup=False, soft_wrap=True)
+    refused = [row for answer in became.values() for row in answer["refused"]]
+    if refused:
+        console.print(f"{sum(answer['refused_rows'] for answer in became.values()):,} rows are in quarantine, where `tidemark quarantine list` shows them:")
+        _show_refused(refused)

@@ -55,12 +55,12 @@ class PostRefused(ClientError):
 
     Attributes:
         status: HTTP status; 0 where no connection may be made, for example to a gateway whose certificate is not trusted.
-        errors: With strict validation what is wrong with which row of the body, as the gateway says it.
+        rows: With strict validation the first rows of the body that are wrong: `{"row": number, "errors": [{"code", "field", "message"}]}`.
     """
 
-    def __init__(self, status: int, message: str, errors: tuple[dict[str, Any], ...] = (), hint: str = "") -> None:
+    def __init__(self, status: int, message: str, rows: tuple[dict[str, Any], ...] = (), hint: str = "") -> None:
         super().__init__(message, hint)
-        self.status, self.errors = status, errors
+        self.status, self.rows = status, rows
 
     @property
     def is_for_all(self) -> bool:
@@ -204,8 +204,8 @@ class GatewayClient:
         said = f"{answer.status_code} {detail}"
         if answer.status_code in _AGAIN or (answer.is_server_error and answer.status_code != HTTPStatus.NOT_IMPLEMENTED):
             raise _AgainError(said, _retry_after(answer), may_be_stored=answer.status_code != HTTPStatus.TOO_MANY_REQUESTS)
-        errors = _json(answer).get("errors")
-        raise PostRefused(answer.status_code, said, tuple(errors) if isinstance(errors, list) else ())
+        rows = _json(answer).get("refused")
+        raise PostRefused(answer.status_code, said, tuple(rows) if isinstance(rows, list) else ())
 
     def _tell(self, state: RetryCallState) -> None:
         if self._on_retry and state.outcome and state.next_action:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class NotTaken:
         status: HTTP status; None where there was no answer or the file could not be read further.
         reason: Why.
         hint: What to do; empty where the reason says it.
-        errors: With strict validation what is wrong with which row, as the gateway says it but with the number in the file as `row`.
+        refused: With strict validation what is wrong with which rows, as the gateway says it but with the number in the file as `row`.
     """
 
     first: int
@@ -63,7 +63,7 @@ class NotTaken:
     status: int | None
     reason: str
     hint: str
-    errors: tuple[dict[str, Any], ...] = ()
+    refused: tuple[dict[str, Any], ...] = ()
 
 
 class BrokenFile(ClientError):
@@ -94,8 +94,8 @@ def send_file(
                 accepted = client.post(stream, portion.body, is_strict=is_strict, compress=compress)
             except PostRefused as refusal:
                 ends = refusal.is_for_all
-                errors = tuple(_in_file(error, portion.numbers) for error in refusal.errors)
-                yield NotTaken(first, None if ends else reached, refusal.status, str(refusal), refusal.hint, errors)
+                refused = tuple(in_file(row, portion.numbers) for row in refusal.rows)
+                yield NotTaken(first, None if ends else reached, refusal.status, str(refusal), refusal.hint, refused)
                 if ends:
                     return
             except ClientError as error:
@@ -148,7 +148,6 @@ def portions(path: Path, rows: int = ROWS) -> Iterator[Portion]:
             yield Portion(b"\n".join(waiting), tuple(numbers))
 
 
-def _in_file(error: dict[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
-    """A row error with the row's number in the file instead of that in the post."""
-    row = error.get("row")
-    return {**error, "row": numbers[row - 1]} if isinstance(row, int) and 1 <= row <= len(numbers) else error
+def in_file(row: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
+    """What the gateway says about a row of a post, with the row's number in the file."""
+    return {**row, "row": numbers[row["row"] - 1]}

@@ -123,11 +123,11 @@ def test_pauses_grow_and_are_a_random_share() -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413, 415, 422, 501])
 def test_what_the_sender_must_mend_is_not_sent_again(status: int) -> None:
-    line = Line(problem(status, "field x is missing; send it", errors=[{"row": 2, "code": "missing"}]))
+    line = Line(problem(status, "field x is missing; send it", refused=[{"row": 2, "errors": [{"code": "missing"}]}]))
     with line.client() as client, pytest.raises(PostRefused) as refused:
         client.post("orders", BODY)
     assert (refused.value.status, str(refused.value)) == (status, f"{status} field x is missing; send it")
-    assert refused.value.errors == ({"row": 2, "code": "missing"},)
+    assert refused.value.rows == ({"row": 2, "errors": [{"code": "missing"}]},)
     assert refused.value.is_for_all == (status in {401, 403, 404, 415})
     assert line.pauses == []
 

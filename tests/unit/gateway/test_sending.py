@@ -90,12 +90,11 @@ def test_rows_are_sent_in_order_and_told_with_their_receipts(tmp_path: Path) -> 
 
 
 def test_a_refused_post_is_named_by_the_rows_of_the_file_and_the_others_go_on(tmp_path: Path) -> None:
-    errors = ({"row": 2, "code": "missing"}, {"detail": "of the whole"})
-    gateway = Gateway(at_2=PostRefused(422, "422 rows are wrong", errors))
+    gateway = Gateway(at_2=PostRefused(422, "422 rows are wrong", ({"row": 2, "errors": [{"code": "missing"}]},)))
     path = file_of(tmp_path, "f.ndjson", "\n".join(["{}", "", "{}", "{}", "", "{}", "{}"]))
     first, second, third = send_file(gateway, "orders", path, rows=2)  # type: ignore[arg-type]
     assert (first, third) == (Taken((1, 3), "r1", may_be_twice=False), Taken((7,), "r3", may_be_twice=False))
-    assert second == NotTaken(4, 6, 422, "422 rows are wrong", "", ({"row": 6, "code": "missing"}, {"detail": "of the whole"}))
+    assert second == NotTaken(4, 6, 422, "422 rows are wrong", "", ({"row": 6, "errors": [{"code": "missing"}]},))
 
 
 @pytest.mark.parametrize(("trouble", "status"), [(PostRefused(401, "401 unknown key"), 401), (GatewayUnavailable("no answer"), None)])
