@@ -1,7 +1,4 @@
-"""Who may do what: the key of a request, the streams it covers, and how often it posts.
-
-In this order, so that nothing is told to those who have no key: 401, then 404 and 403, then 429.
-"""
+"""Who may do what: the key of a request, the streams it covers, and how often it posts. Who has no good key is told nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ class Access:
     def __init__(self, keys: KeyRing, rates: Rates, streams: Iterable[str]) -> None:
         self._keys, self._rates, self._streams = keys, rates, frozenset(streams)
 
-    def caller(self, request: Request) -> Caller:
+    def authenticate(self, request: Request) -> Caller:
         """Whose key a request shows.
 
         Raises:
@@ -77,19 +74,10 @@ class Access:
         shown = stream if len(stream) <= MAX_SHOWN else f"{stream[:MAX_SHOWN]}…"
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no stream {shown!r}. This key may use: {may}.", streams=self.streams_of(caller))
 
-    def posting(self, request: Request, stream: str) -> Caller:
-        """Who posts to a stream; counts the post.
+    def admit(self, caller: Caller) -> None:
+        """Counts a post.
 
         Raises:
-            Problem: 401, 403, 404, 429 or 503.
+            Problem: 429 with `Retry-After` where the key's rate allows no more now.
         """
-        caller = self.caller(request)
-        self.check_stream(caller, stream)
         self._rates.count(caller)
-        return caller
-
-
-async def calling(request: Request) -> Caller:
-    """Dependency of routes that need a key; `app.state.access` holds the one `Access`."""
-    access: Access = request.app.state.access
-    return access.caller(request)

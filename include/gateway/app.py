@@ -35,6 +35,9 @@ class Access(Protocol):
     def authenticate(self, request: Request) -> Caller:
         """Who sends a request. Raises `Problem` (401) where that cannot be told."""
 
+    def check_stream(self, caller: Caller, stream: str) -> None:
+        """Raises `Problem` (404, 403) where there is no such stream or the key does not cover it."""
+
     def admit(self, caller: Caller) -> None:
         """Counts a post. Raises `Problem` (429) where the key's rate allows no more now."""
 
@@ -125,7 +128,7 @@ class PostEvents:
         status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
             caller = parts.access.authenticate(request)
-            self._check_stream(stream, caller)
+            parts.access.check_stream(caller, stream)
             is_strict = self._is_strict(request)
             kind = bodies.kind_of(request.headers)
             bodies.check_length(request.headers, parts.body_bytes)
@@ -148,13 +151,6 @@ class PostEvents:
             return Response(status_code=400)  # nobody reads it
         finally:
             parts.observe(Outcome(stream if stream in parts.streams else None, status, *stored, loop.time() - started))
-
-    def _check_stream(self, stream: str, caller: Caller) -> None:
-        if stream in self._parts.streams and caller.may_use(stream):
-            return
-        usable = [name for name in self._parts.streams if caller.may_use(name)]
-        detail = f"there is no stream {stream[:63]!r} for this key; it may post to {', '.join(usable) or 'none'}"
-        raise Problem(HTTPStatus.NOT_FOUND, detail, streams=usable)
 
     def _is_strict(self, request: Request) -> bool:
         asked = dict(request.query_params)

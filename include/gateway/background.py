@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger("tidemark.gateway")
 
 
 class Repeated:
@@ -18,7 +18,7 @@ class Repeated:
         call: The function.
     """
 
-    def __init__(self, name: str, interval_s: float, call: Callable[[], None]) -> None:
+    def __init__(self, name: str, interval_s: float, call: Callable[[], object]) -> None:
         self._name, self._interval_s, self._call = name, interval_s, call
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)  # a call that hangs must not keep the process alive
@@ -30,13 +30,14 @@ class Repeated:
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends after the call that is under way, and waits for that so long at most."""
         self._stopped.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while True:
             try:
                 self._call()
             except Exception:
-                LOG.exception("%s: a round failed; the next is in %g s", self._name, self._interval_s)
+                logger.exception("%s: a round failed; the next is in %g s", self._name, self._interval_s)
             if self._stopped.wait(self._interval_s):
                 return

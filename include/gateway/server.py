@@ -15,11 +15,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from include.contracts import streams
+from include.gateway.access import Access
 from include.gateway.app import Parts, make_app
+from include.gateway.background import Repeated
 from include.gateway.connection import Guard, GuardedProtocol
 from include.gateway.disk import ZoneWatch, sweep_scratch
 from include.gateway.intake import Budget, Intake
-from include.gateway.single_key import SingleKey
+from include.gateway.keys.ring import KeyRing
+from include.gateway.rates import Rates
+from include.gateway.tls import RENEW_S, ServerTls, server_tls, tls_options
 from include.landing.object_store import ObjectStore
 from include.settings import Settings
 
@@ -91,20 +95,22 @@ def make_server(settings: Settings) -> GatewayServer:
 
     Raises:
         ZoneError: If the zone's address is none.
-        SettingsError: If a secret is missing.
+        SettingsError: If certificate, key or authority cannot be used.
     """
+    tls = server_tls(settings)
+    keys = KeyRing(settings.home / "gateway" / "keys.json")
     store = ObjectStore(settings.zone_url, "TIDEMARK_LANDING_URL")
     watch = ZoneWatch(store, settings.gateway_free_bytes)
     intake = Intake(store, group_ms=settings.gateway_group_ms, group_bytes=settings.gateway_group_bytes, on_failure=watch.doubt)
     parts = Parts(
-        access=SingleKey(),
+        access=Access(keys, Rates(), streams()),
         intake=intake,
         budget=Budget(settings.gateway_pending_bytes),
         watch=watch,
         streams=streams(),
         body_bytes=settings.gateway_body_bytes,
         plain_bytes=settings.gateway_plain_bytes,
-        lifespan=functools.partial(_lifespan, store, watch, intake),
+        lifespan=functools.partial(_lifespan, store, watch, intake, keys, tls),
     )
     guard = Guard(
         connections=min(settings.gateway_connections, _raise_open_files() - SPARE_FILES),
@@ -126,14 +132,24 @@ def make_server(settings: Settings) -> GatewayServer:
         server_header=False,
         timeout_keep_alive=settings.gateway_idle_seconds,
         timeout_graceful_shutdown=STOP_S,
-        ssl_certfile=settings.gateway_certificate,
-        ssl_keyfile=settings.gateway_key,
+        **tls_options(tls),
     )
     return GatewayServer(config, guard, intake)
 
 
 @asynccontextmanager
-async def _lifespan(store: ObjectStore, watch: ZoneWatch, intake: Intake, app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - Starlette gives the application
+async def _lifespan(
+    store: ObjectStore,
+    watch: ZoneWatch,
+    intake: Intake,
+    keys: KeyRing,
+    tls: ServerTls | None,
+    app: FastAPI,  # noqa: ARG001 - Starlette gives it
+) -> AsyncIterator[None]:
+    keys.start()
+    renewing = Repeated("certificate", RENEW_S, tls.renew) if tls is not None else None
+    if renewing is not None:
+        renewing.start()
     await asyncio.to_thread(watch.look, is_doubtful=True)
     tasks = [asyncio.create_task(watch.watch()), asyncio.create_task(_sweep(store))]
     try:
@@ -143,6 +159,9 @@ async def _lifespan(store: ObjectStore, watch: ZoneWatch, intake: Intake, app: F
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await intake.end()
+        keys.stop()
+        if renewing is not None:
+            renewing.stop()
 
 
 async def _sweep(store: ObjectStore) -> None:

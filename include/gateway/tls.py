@@ -12,7 +12,7 @@ from cryptography import x509
 
 from include.settings import Settings, SettingsError
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger("tidemark.gateway")
 RENEW_S = 60.0
 SOON = timedelta(days=14)
 
@@ -48,10 +48,10 @@ class ServerTls:
             expires_at = _expiry(self._certificate)
             self.context.load_cert_chain(self._certificate, self._key, password=_no_password)
         except (SettingsError, OSError) as error:
-            LOG.error("the renewed certificate is not used: %s", error)
+            logger.error("the renewed certificate is not used: %s", error)
             return False
         self.expires_at = expires_at
-        LOG.info("the certificate was renewed; it is good until %s", expires_at.isoformat())
+        logger.info("the certificate was renewed; it is good until %s", expires_at.isoformat())
         self._warn()
         return True
 
@@ -68,7 +68,7 @@ class ServerTls:
     def _warn(self) -> None:
         left = self.expires_at - datetime.now(UTC)
         if left < SOON:
-            LOG.warning("the gateway's certificate %s at %s", "has expired" if left < timedelta(0) else "expires", self.expires_at.isoformat())
+            logger.warning("the gateway's certificate %s at %s", "has expired" if left < timedelta(0) else "expires", self.expires_at.isoformat())
 
 
 def server_tls(settings: Settings) -> ServerTls | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,9 +17,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from include.gateway.single_key import SECRET
+from include.gateway.keys.token import digest_of, id_of, new_token
 from include.landing.posts import Post, read_frames
-from include.settings import REPOSITORY, read_secrets
+from include.landing.zone import DEFAULT_TENANT
+from include.settings import REPOSITORY, write_private
 from tests.support.databases import free_port
 
 STREAM = "device_telemetry"
@@ -35,7 +37,7 @@ class Gateway:
         home: Its TIDEMARK_HOME.
         port: Where it listens on 127.0.0.1.
         zone: Folder of its zone.
-        key: An API key that may post to every stream of the tenant `default`.
+        key: The API key that it is talked to with.
         lines: What it has logged.
     """
 
@@ -132,9 +134,26 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
+def lend_keys(home: Path, *keys: dict[str, object]) -> list[str]:
+    """Writes the copy of a list of keys, as the warehouse would have given it, and returns their tokens.
+
+    Args:
+        home: TIDEMARK_HOME of the gateway, which must not run yet.
+        keys: What is special about each; a key without anything special posts every stream of the tenant `default`.
+    """
+    tokens = [new_token() for _ in keys or [{}]]
+    usual: dict[str, object] = {"tenant_id": DEFAULT_TENANT, "streams": None, "rate": None, "expires_at": None}
+    listed = [
+        {**usual, **special, "key_id": id_of(token.encode()), "digest": digest_of(token.encode()).hex()}
+        for token, special in zip(tokens, keys or [{}], strict=True)
+    ]
+    write_private(home / "gateway" / "keys.json", json.dumps(listed).encode())
+    return tokens
+
+
 @contextmanager
 def running_gateway(
-    home: Path, zone: Path | str | None = None, *, port: int | None = None, module: str = "include.gateway", **settings: object
+    home: Path, zone: Path | str | None = None, *, port: int | None = None, key: str | None = None, module: str = "include.gateway", **settings: object
 ) -> Iterator[Gateway]:
     """A gateway that listens; it is killed at the end where it still runs.
 
@@ -142,6 +161,7 @@ def running_gateway(
         home: Its TIDEMARK_HOME.
         zone: Folder or URL of its zone; None for one below its home.
         port: Where it listens; None for a free port.
+        key: A key of its warehouse; None for one of the tenant `default`, known from the copy on disk, for a gateway without a warehouse.
         module: What is run.
         settings: Settings by their names, e.g. `gateway_group_ms=0`.
     """
@@ -150,15 +170,15 @@ def running_gateway(
     chosen = port or free_port()
     given |= {"home": str(home), "gateway_port": str(chosen), "landing_url": zone if isinstance(zone, str) else folder.resolve().as_uri()}
     environment = {**os.environ, **{f"TIDEMARK_{name.upper()}": value for name, value in given.items()}, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    key = key or lend_keys(home)[0]
     process = subprocess.Popen([sys.executable, "-m", module], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    gateway = Gateway(process, home, chosen, folder, "")
+    gateway = Gateway(process, home, chosen, folder, key)
     reader = threading.Thread(target=_keep_lines, args=(gateway, listening := threading.Event()))
     reader.start()
     try:
         listening.wait(TIMEOUT_S)
         if LISTENS not in gateway.log:
             raise RuntimeError(f"the gateway did not start:\n{gateway.log}")
-        gateway.key = read_secrets(Path(given.get("secrets_file") or home / "secrets"))[SECRET]
         yield gateway
     finally:
         process.kill()

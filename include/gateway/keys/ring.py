@@ -27,7 +27,7 @@ from include.gateway.rates import parse_rate
 from include.settings import SettingsError, write_private
 from include.warehouse import Role, WarehouseUnavailable, connect
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger("tidemark.gateway")
 REFRESH_S = 5.0
 
 QUERY = """
@@ -122,7 +122,7 @@ class KeyRing:
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-            LOG.error("%s, the copy of the API keys, is not used: %s. It is written anew as soon as the warehouse answers.", self._copy, error)
+            logger.error("%s, the copy of the API keys, is not used: %s. It is written anew as soon as the warehouse answers.", self._copy, error)
             return
         self._copied = listed
 
@@ -151,7 +151,7 @@ class KeyRing:
         except OSError as error:
             trouble = f"the copy of the API keys cannot be written to {self._copy}: {error.strerror}. A start without the warehouse needs it."
         if trouble != self._trouble:
-            LOG.warning("%s", trouble or f"the API keys are read again ({self.key_count} of them)")
+            logger.warning("%s", trouble or f"the API keys are read again ({self.key_count} of them)")
             self._trouble = trouble
 
     def _ask(self) -> bytes:
@@ -175,7 +175,7 @@ class KeyRing:
                     parse_rate(key.rate)
                 digest = bytes.fromhex(key.digest)
             except ValueError as error:
-                LOG.error("API key %s is not used: %s. Rotate it with another rate, or revoke it.", key.key_id, error)
+                logger.error("API key %s is not used: %s. Rotate it with another rate, or revoke it.", key.key_id, error)
                 continue
             expires_s = key.expires_at.timestamp() if key.expires_at is not None else math.inf
             entries[key.key_id] = _Entry(digest, expires_s, Caller(key.key_id, key.tenant_id, key.streams, key.rate))
