@@ -139,7 +139,7 @@ def read_body(stored: bytes, kind: Kind, most_plain: int, received_at: datetime)
     rows = _filled_lines(plain) if kind.content_type == NDJSON else _json_rows(plain.removeprefix(_BOM_UTF8))
     if not rows:
         raise Problem(HTTPStatus.BAD_REQUEST, "the body has no row; send at least one")
-    return Body(stored=stored, content_type=kind.content_type, encoding=kind.encoding, plain=plain, rows=rows, received_at=received_at)
+    return Body(stored=stored, content_type=kind.content_type, encoding=kind.encoding, plain=plain, rows=rows, received_at=received_at, plain_size=len(plain))
 
 
 def _parameter(text: str) -> tuple[str, str]:
