@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import contracts, corrections, data, demo, files, lake, quarantine, retention, stack, transform
+from include.commands import contracts, corrections, data, demo, files, key, lake, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ app.command()(data.backfill)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(files.app, name="files")
+app.add_typer(key.app, name="key")
 app.add_typer(lake.app, name="lake")
 app.command()(data.sql)
 app.command()(transform.trace)
@@ -48,6 +49,7 @@ EXPECTED = (
     "include.landing.errors.LandingError",
     "include.file_index.errors.FileIndexError",
     "include.lake.errors.LakeError",
+    "include.gateway.errors.ApiKeyError",
     "include.transform.build.TransformFailed",
     "ml.lifecycle.reread.UseCaseUnknown",
     "include.transform.trace.TraceError",

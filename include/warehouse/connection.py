@@ -26,6 +26,7 @@ class Role(StrEnum):
     ML = "tidemark_ml"
     ANALYST = "tidemark_analyst"
     API = "tidemark_api"
+    KEYS = "tidemark_keys"
     MLFLOW = "tidemark_mlflow"
     AIRFLOW = "tidemark_airflow"
 
@@ -38,7 +39,7 @@ def password_name(role: Role) -> str:
 def connect(role: Role, *, database: str | None = None, autocommit: bool = False) -> psycopg.Connection:
     """Opens a connection as a role.
 
-    A lock is waited for at most 30 s, and the server notices within 2 s when the client has died.
+    A lock is waited for at most 30 s. The server notices within 2 s when the client has died, the client within 30 s when the server's machine has vanished.
 
     Raises:
         WarehouseUnavailable: If the server cannot be reached or refuses the role.
@@ -76,6 +77,10 @@ def _parameters(role: Role, database: str | None) -> dict[str, Any]:
         "user": role.value,
         "password": secret(password_name(role)),
         "application_name": role.value,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
         "options": f"-c lock_timeout={LOCK_TIMEOUT_S}s -c client_connection_check_interval=2s -c timezone=UTC",
     }
 
