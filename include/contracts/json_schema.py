@@ -56,7 +56,11 @@ def schema_document(contract: Contract) -> Schema:
 def row_schema(contract: Contract) -> Schema:
     """JSON Schema of one row of a stream, to stand within another document. A row may follow any major that the contract takes."""
     majors = [_major(each, contract.schema_version_field) for each in contract.majors]
-    body = majors[0] if len(majors) == 1 else {"anyOf": [{"title": f"Version {each.version}", **schema} for each, schema in zip(contract.majors, majors, strict=True)]}
+    body = (
+        majors[0]
+        if len(majors) == 1
+        else {"anyOf": [{"title": f"Version {each.version}", **schema} for each, schema in zip(contract.majors, majors, strict=True)]}
+    )
     example = example_row(contract)
     return {"title": contract.stream, "description": describe(contract), **body, **({"examples": [example]} if example is not None else {})}
 

@@ -1,7 +1,7 @@
 """What monitors read at `/metrics`, in the text format of Prometheus.
 
-Labels are streams of the house, HTTP status and reasons that the code names, so their number is bounded whatever is sent. No tenant, key, address of a sender or
-name of an unknown stream is among them: the page is open to everybody who reaches the port. Counters begin at zero with the process.
+Labels are streams of the house, HTTP status and reasons that the code names, so their number is bounded whatever is sent. No tenant, key, address of a sender
+or name of an unknown stream is among them: the page is open to everybody who reaches the port. Counters begin at zero with the process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -53,17 +53,16 @@ class Metrics:
     """Counts what the gateway does. Everything but `text` is called on the event loop and takes microseconds."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each counter, that says when it began
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._posts = Counter(f"{PREFIX}_posts", "Posts by stream and status; 499 where the sender left.", ["stream", "status"], registry=registry)
         self._rows = Counter(f"{PREFIX}_rows", "Rows of acknowledged posts.", ["stream"], registry=registry)
         self._bytes = Counter(f"{PREFIX}_body_bytes", "Bytes of acknowledged bodies, as stored and unpacked.", ["stream", "form"], registry=registry)
-        self._ack = Histogram(
-            f"{PREFIX}_ack_seconds", "From the end of a post's headers to its acknowledgement.", buckets=ACK_BUCKETS_S, registry=registry
-        )
+        self._ack = Histogram(f"{PREFIX}_ack_seconds", "From the end of a post's headers to its acknowledgement.", buckets=ACK_BUCKETS_S, registry=registry)
         self._commit = Histogram(f"{PREFIX}_commit_seconds", "Writing a file of posts, with fsync.", buckets=COMMIT_BUCKETS_S, registry=registry)
-        self._stored = Counter(f"{PREFIX}_files_posts", "Posts in files that were written.", registry=registry)
-        self._stored_bytes = Counter(f"{PREFIX}_files_bytes", "Bytes of bodies in files that were written.", registry=registry)
+        self._stored = Counter(f"{PREFIX}_stored_posts", "Posts in files that were written.", registry=registry)
+        self._stored_bytes = Counter(f"{PREFIX}_stored_bytes", "Bytes of bodies in files that were written.", registry=registry)
 
     def observe(self, outcome: Outcome) -> None:
         """Counts a post."""

@@ -27,8 +27,8 @@ _A_ROW = r"[^ \t\r\n\v\f]"
 INTRODUCTION = """\
 Devices, tills and shops post events; `202` means that the bytes are on disk, and its receipt tells later what became of each row.
 
-**Body.** A JSON object, a JSON array of objects, or NDJSON (an object a line), in UTF-8, as it is or compressed with gzip or zstd: at most {body_bytes:,} bytes as
-sent and {plain_bytes:,} unpacked. Rows that break their contract do not stop the others: they go to the quarantine, and the receipt says why.
+**Body.** A JSON object, a JSON array of objects, or NDJSON (an object a line), in UTF-8, as it is or compressed with gzip or zstd: at most {body_bytes:,} bytes
+as sent and {plain_bytes:,} unpacked. Rows that break their contract do not stop the others: they go to the quarantine, and the receipt says why.
 With `?validate=strict` the answer says so at once, and nothing is stored if any row fails.
 
 **Sending again.** 429 and 503: the same body again after `Retry-After` seconds. No answer, 408 or 5xx: the same body again, later and later, by chance.
@@ -209,7 +209,7 @@ def _operation() -> Part:
     states = {"type": "object", "required": ["zone", "disk", "keys"], "additionalProperties": {"type": "string"}, "description": "`ok`, or what is wrong."}
     ready = {"type": "object", "required": ["status", "checks"], "properties": {"status": {"const": "ready"}, "checks": states}}
     unready = {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "object", "required": ["checks"], "properties": {"checks": states}}]}
-    is_ready, is_not = {name: "ok" for name in ("zone", "disk", "keys")}, "the disk of the landing zone is nearly full"
+    is_ready, is_not = dict.fromkeys(("zone", "disk", "keys"), "ok"), "the disk of the landing zone is nearly full"
     return {
         "/healthz": _open("get_alive", "Is the process alive?", {"200": _text("It is.")}),
         "/readyz": _open(

@@ -82,7 +82,7 @@ def _stream(contract: Contract) -> dict[str, Any]:
         "example": json.dumps(example, indent=2, ensure_ascii=False) if example is not None else "",
         "compact": shlex.quote(json.dumps(example, ensure_ascii=False)) if example is not None else "",
         "majors": [{"version": major.version, "fields": [_field(field) for field in major.fields]} for major in contract.majors],
-        "when": f"`{event_time}` lies not before {contract.earliest:%Y-%m-%d} and at most {minutes} minutes after the arrival. Fields that are not listed are kept.",
+        "when": f"`{event_time}` lies not before {contract.earliest:%Y-%m-%d} and at most {minutes} minutes after the arrival.",
         "rules": rules(contract),
     }
 

@@ -167,7 +167,9 @@ def lend_keys(home: Path, *keys: dict[str, object]) -> list[str]:
 
 
 @contextmanager
-def running_gateway(home: Path, zone: Path | str | None = None, *, port: int | None = None, key: str | None = None, **settings: object) -> Iterator[Gateway]:
+def running_gateway(
+    home: Path, zone: Path | str | None = None, *, port: int | None = None, key: str | None = None, module: str = "include.gateway", **settings: object
+) -> Iterator[Gateway]:
     """A gateway that listens; it is killed at the end where it still runs.
 
     Args:
@@ -175,6 +177,7 @@ def running_gateway(home: Path, zone: Path | str | None = None, *, port: int | N
         zone: Folder or URL of its zone; None for one below its home.
         port: Where it listens; None for a free port.
         key: A key of its warehouse; None for one of the tenant `default`, known from the copy on disk, for a gateway without a warehouse.
+        module: What is run.
         settings: Settings by their names, e.g. `gateway_group_ms=0`.
     """
     folder = zone if isinstance(zone, Path) else home / "zone"
@@ -183,9 +186,7 @@ def running_gateway(home: Path, zone: Path | str | None = None, *, port: int | N
     given |= {"home": str(home), "gateway_port": str(chosen), "landing_url": zone if isinstance(zone, str) else folder.resolve().as_uri()}
     environment = {**os.environ, **{f"TIDEMARK_{name.upper()}": value for name, value in given.items()}, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
     key = key or lend_keys(home)[0]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "include.gateway"], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     gateway = Gateway(process, home, chosen, folder, key)
     reader = threading.Thread(target=_keep_lines, args=(gateway,))
     reader.start()

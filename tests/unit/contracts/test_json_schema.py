@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line a field reads best
 """The JSON Schema of a stream says what landing says: it refuses nothing that landing takes, and takes only what no schema could refuse."""
 
 from __future__ import annotations
@@ -263,7 +264,9 @@ def test_examples_are_taken(stream: str) -> None:
     assert errors_of(contract, example) == []
     for field in contract.fields:
         for value in field.examples:
-            (schema,) = [each for each in _values(document) if each.get("examples") == list(field.examples) and each["description"].startswith(field.description)]
+            (schema,) = [
+                each for each in _values(document) if each.get("examples") == list(field.examples) and each["description"].startswith(field.description)
+            ]
             Validator(schema).validate(value)
 
 

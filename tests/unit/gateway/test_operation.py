@@ -91,7 +91,7 @@ def test_posts_are_counted_by_stream_and_status() -> None:
     assert (found["body_bytes_total", ("orders", "stored")], found["body_bytes_total", ("orders", "plain")]) == (1800, 24_000)
     assert (found["ack_seconds_count", ()], found["ack_seconds_sum", ()]) == (2, pytest.approx(0.462))
     assert (found["ack_seconds_bucket", ("0.225",)], found["ack_seconds_bucket", ("0.25",)]) == (0, 2)
-    assert (found["commit_seconds_count", ()], found["files_posts_total", ()], found["files_bytes_total", ()]) == (1, 17, 1800)
+    assert (found["commit_seconds_count", ()], found["stored_posts_total", ()], found["stored_bytes_total", ()]) == (1, 17, 1800)
 
 
 def test_the_state_is_read_when_it_is_asked_for() -> None:

@@ -76,7 +76,9 @@ def test_the_policy_allows_the_style_of_the_page_and_nothing_else() -> None:
 def test_the_page_says_everything_of_the_contracts() -> None:
     page = Reader(get("/docs").text)
     anchors = {attributes["id"] for _, attributes in page.tags if attributes.get("id")}
-    assert {attributes["href"] for tag, attributes in page.tags if tag == "a" and (attributes["href"] or "").startswith("#")} == {f"#{each}" for each in anchors}
+    assert {attributes["href"] for tag, attributes in page.tags if tag == "a" and (attributes["href"] or "").startswith("#")} == {
+        f"#{each}" for each in anchors
+    }
     for contract in CONTRACTS:
         assert contract.stream in anchors
         for field in contract.fields:
