@@ -109,7 +109,11 @@ def test_rows_have_their_present_state_and_newest_errors(warehouse, monkeypatch)
     replay(STREAM, Filter(code="out_of_range"), by="tester")
     discard(Filter(code="malformed_json"), by="tester", reason="test")
     answer = ask(receipt).body
-    assert [(row["row"], row["state"], row["outcome"]) for row in answer["refused"]] == [(1, "replayed", "accepted"), (2, "replayed", "accepted"), (3, "discarded", None)]
+    assert [(row["row"], row["state"], row["outcome"]) for row in answer["refused"]] == [
+        (1, "replayed", "accepted"),
+        (2, "replayed", "accepted"),
+        (3, "discarded", None),
+    ]
     assert (answer["rows"]["quarantined"], answer["refused_rows"], answer["open_rows"]) == (3, 3, 0)
 
 

@@ -71,7 +71,16 @@ def test_posts_of_every_kind_make_the_same_rows_as_a_file(warehouse):
         single(payloads[7], indent=1),
     ]
     put_posts("device_telemetry", posts, arrived_at=at(0, 12))
-    assert land(warehouse).counts() == {"files": 1, "batches": 1, "landed": 8, "accepted": 8, "quarantined": 0, "duplicate": 0, "corrected": 0, "failed_files": 0}
+    assert land(warehouse).counts() == {
+        "files": 1,
+        "batches": 1,
+        "landed": 8,
+        "accepted": 8,
+        "quarantined": 0,
+        "duplicate": 0,
+        "corrected": 0,
+        "failed_files": 0,
+    }
     assert raw_rows("device_telemetry", without=(*VOLATILE, "file", "_row_number")) == expected
     assert warehouse.rows("select file_format, tenant_id from ops.file") == [("posts", "acme")]
     assert warehouse.rows(RESULTS) == [([1, 3, 4, 6, 7, 8], [2, 1, 2, 1, 1, 1], [0] * 6, [0] * 6, [0] * 6)]
@@ -171,9 +180,7 @@ def test_results_follow_rows_that_lose_their_place(warehouse, monkeypatch, seed)
         monkeypatch.setattr(f"include.landing.{module}.load_contract", lambda stream: contract)
     chooser = random.Random(seed)
     for minute in range(6):
-        posts = [
-            ndjson(*(order(f"o{chooser.randrange(4)}", f"c{chooser.randrange(3)}", at(1)) for _ in range(chooser.randrange(1, 4)))) for _ in range(3)
-        ]
+        posts = [ndjson(*(order(f"o{chooser.randrange(4)}", f"c{chooser.randrange(3)}", at(1)) for _ in range(chooser.randrange(1, 4)))) for _ in range(3)]
         put_posts("orders", posts, arrived_at=at(5, 0, minute), tenant="acme")
     tables = []
     for _ in range(3):
