@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import contracts, corrections, data, demo, files, key, lake, quarantine, retention, stack, transform
+from include.commands import contracts, corrections, data, demo, files, key, lake, post, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app.command()(stack.status)
 app.command()(demo.demo)
 app.add_typer(data.simulate_app, name="simulate")
 app.command("import")(data.import_file)
+app.command()(post.post)
 app.command()(data.land)
 app.command()(data.backfill)
 app.add_typer(quarantine.app, name="quarantine")
@@ -47,6 +48,7 @@ EXPECTED = (
     "include.warehouse.connection.WarehouseUnavailable",
     "include.contracts.errors.DefinitionError",
     "include.landing.errors.LandingError",
+    "include.gateway.client.ClientError",
     "include.file_index.errors.FileIndexError",
     "include.lake.errors.LakeError",
     "include.gateway.errors.ApiKeyError",

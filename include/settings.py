@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     gateway_certificate: Path | None = Field(default=None, description="PEM file of the gateway's certificate chain; with gateway_key it speaks TLS.")
     gateway_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
     gateway_client_ca: Path | None = Field(default=None, description="PEM file of the authority whose certificates devices must show (mutual TLS).")
+    gateway_url: str = Field(default="", description="Address under which this machine posts; empty means gateway_host and gateway_port.")
+    gateway_ca: Path | None = Field(default=None, description="PEM file of the authority that signed the gateway's certificate, where senders do not know it.")
     simulate: bool = Field(default=True, description="Whether the simulator DAG keeps producing while the stack is up.")
 
     @property
@@ -76,6 +78,14 @@ class Settings(BaseSettings):
     def zone_url(self) -> str:
         """Address of the landing zone."""
         return self.landing_url or (self.home / "zone").resolve().as_uri()
+
+    @property
+    def gateway_address(self) -> str:
+        """Where posts go from this machine."""
+        if self.gateway_url:
+            return self.gateway_url
+        host = "127.0.0.1" if self.gateway_host in {"0.0.0.0", "::"} else self.gateway_host  # noqa: S104  compared, not bound
+        return f"{'https' if self.gateway_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{self.gateway_port}"
 
     @property
     def lake_root(self) -> str:

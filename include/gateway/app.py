@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from include.gateway import bodies
@@ -57,6 +57,7 @@ class Outcome:
         status: What was answered; 499 where the sender had left.
         rows: Rows stored.
         size: Bytes stored.
+        plain_size: The same without their encoding.
         seconds: From the end of its headers to the answer.
     """
 
@@ -64,6 +65,7 @@ class Outcome:
     status: int
     rows: int
     size: int
+    plain_size: int
     seconds: float
 
 
@@ -104,7 +106,6 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     # A plain route: everything that FastAPI would do before the handler is done in it, in the order that costs hostile senders most and us least.
     app.router.routes.append(Route("/v1/streams/{stream}/events", PostEvents(parts).answer, methods=["POST"]))
-    app.router.routes.append(Route("/healthz", _alive, methods=["GET"]))
     for router in parts.routers:
         app.include_router(router)
     app.add_exception_handler(Problem, answer_problem)
@@ -124,7 +125,7 @@ class PostEvents:
     async def answer(self, request: Request) -> Response:
         """Answers a post."""
         parts, loop = self._parts, asyncio.get_running_loop()
-        started, stored, stream = loop.time(), (0, 0), str(request.path_params["stream"])
+        started, stored, stream = loop.time(), (0, 0, 0), str(request.path_params["stream"])
         status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
             caller = parts.access.authenticate(request)
@@ -138,7 +139,7 @@ class PostEvents:
                 sent = await bodies.receive(request.receive, parts.body_bytes, reserve)
                 body = await self._judged(sent, kind, caller, stream, is_strict)
                 receipt = await parts.intake.take(caller, stream, body)
-            stored, status = (body.rows, len(sent)), int(HTTPStatus.ACCEPTED)
+            stored, status = (body.rows, len(sent), body.plain_size), int(HTTPStatus.ACCEPTED)
             place = f"/v1/receipts/{receipt}"
             return JSONResponse({"receipt": receipt, "rows": body.rows, "status": place}, status_code=status, headers={"Location": place})
         except Problem as problem:
@@ -177,10 +178,6 @@ class PostEvents:
             if is_strict and parts.strict is not None:
                 await parts.strict(caller, stream, body)
             return replace(body, plain=b"") if kind.encoding != "identity" else body
-
-
-async def _alive(request: Request) -> Response:  # noqa: ARG001 - a route
-    return PlainTextResponse("alive\n")
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette gives both to a handler

@@ -20,8 +20,8 @@ LOOK_EVERY_S = 1.0
 SCRATCH_AGE_S = 3600.0  # a group is written within seconds; another gateway may share the zone
 _PROBE = ".gateway-probe-"
 _SCRATCH = re.compile(r"\.[0-9]{12}-gateway-[0-9a-f]{8}\.posts\.[0-9a-f]{32}|\.gateway-probe-[0-9a-f]{32}")
-_FULL = "the disk of the landing zone is nearly full"
-_REFUSES = "the landing zone cannot be written to"
+FULL = "the disk of the landing zone is nearly full"
+REFUSES = "the landing zone cannot be written to"
 
 logger = logging.getLogger("tidemark.gateway")
 
@@ -78,8 +78,8 @@ class ZoneWatch:
             self.free = self._free_space(root)
         except OSError as error:
             logger.warning("%s: %s", self._store.url, error)
-            return _REFUSES
-        return _FULL if self.free < self._free_bytes else None
+            return REFUSES
+        return FULL if self.free < self._free_bytes else None
 
     def _remote_trouble(self, is_doubtful: bool) -> str | None:
         # An object of our own that proves that the bucket can be written to might have to stay in it: writers need no right to remove.
@@ -89,7 +89,7 @@ class ZoneWatch:
             self._store.check()
         except ZoneError as error:
             logger.warning("%s", error)
-            return _REFUSES
+            return REFUSES
         return None
 
 

@@ -14,17 +14,24 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from include.contracts import streams
+from include.contracts import load_contract, streams
 from include.gateway.access import Access
 from include.gateway.app import Parts, make_app
 from include.gateway.background import Repeated
 from include.gateway.connection import Guard, GuardedProtocol
 from include.gateway.disk import ZoneWatch, sweep_scratch
+from include.gateway.health import health_router, readiness
 from include.gateway.intake import Budget, Intake
-from include.gateway.keys.ring import KeyRing
+from include.gateway.keys.ring import REFRESH_S, KeyRing
+from include.gateway.metrics import Metrics, State
+from include.gateway.openapi import Limits
+from include.gateway.page import reference_router
 from include.gateway.rates import Rates
+from include.gateway.receipts import Ledger, Receipts, receipts_router
+from include.gateway.strict import refuse_bad_rows
 from include.gateway.tls import RENEW_S, ServerTls, server_tls, tls_options
 from include.landing.object_store import ObjectStore
+from include.landing.zone import Zone
 from include.settings import Settings
 
 BACKLOG = 4096
@@ -101,16 +108,28 @@ def make_server(settings: Settings) -> GatewayServer:
     keys = KeyRing(settings.home / "gateway" / "keys.json")
     store = ObjectStore(settings.zone_url, "TIDEMARK_LANDING_URL")
     watch = ZoneWatch(store, settings.gateway_free_bytes)
-    intake = Intake(store, group_ms=settings.gateway_group_ms, group_bytes=settings.gateway_group_bytes, on_failure=watch.doubt)
+    metrics = Metrics()
+    intake = Intake(store, group_ms=settings.gateway_group_ms, group_bytes=settings.gateway_group_bytes, on_failure=watch.doubt, on_stored=metrics.stored)
+    access, budget, receipts = Access(keys, Rates(), streams()), Budget(settings.gateway_pending_bytes), Receipts(Zone(settings.zone_url), Ledger())
+    address = f"{'https' if tls is not None else 'http'}://{settings.gateway_host}:{settings.gateway_port}"
+    limits = Limits(settings.gateway_body_bytes, settings.gateway_plain_bytes)
     parts = Parts(
-        access=Access(keys, Rates(), streams()),
+        access=access,
         intake=intake,
-        budget=Budget(settings.gateway_pending_bytes),
+        budget=budget,
         watch=watch,
         streams=streams(),
         body_bytes=settings.gateway_body_bytes,
         plain_bytes=settings.gateway_plain_bytes,
-        lifespan=functools.partial(_lifespan, store, watch, intake, keys, tls),
+        strict=refuse_bad_rows,
+        routers=(
+            receipts_router(access.authenticate, receipts),
+            health_router(readiness(watch, keys)),
+            metrics.router(),
+            reference_router([load_contract(stream) for stream in streams()], limits, address),
+        ),
+        lifespan=functools.partial(_lifespan, store, watch, intake, keys, tls, receipts),
+        observe=metrics.observe,
     )
     guard = Guard(
         connections=min(settings.gateway_connections, _raise_open_files() - SPARE_FILES),
@@ -134,7 +153,20 @@ def make_server(settings: Settings) -> GatewayServer:
         timeout_graceful_shutdown=STOP_S,
         **tls_options(tls),
     )
-    return GatewayServer(config, guard, intake)
+    server = GatewayServer(config, guard, intake)
+    metrics.follow(
+        State(
+            pending_posts=lambda: intake.waiting,
+            pending_bytes=lambda: budget.used,
+            connections=lambda: len(server.server_state.connections),
+            is_writable=lambda: watch.trouble is None,
+            free_bytes=lambda: watch.free,
+            keys_age_s=lambda: keys.age_s,
+            is_warehouse_reachable=lambda: keys.age_s is not None and keys.age_s < 3 * REFRESH_S,
+            refused=lambda: guard.refused,
+        )
+    )
+    return server
 
 
 @asynccontextmanager
@@ -144,6 +176,7 @@ async def _lifespan(
     intake: Intake,
     keys: KeyRing,
     tls: ServerTls | None,
+    receipts: Receipts,
     app: FastAPI,  # noqa: ARG001 - Starlette gives it
 ) -> AsyncIterator[None]:
     keys.start()
@@ -159,6 +192,7 @@ async def _lifespan(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await intake.end()
+        await receipts.close()
         keys.stop()
         if renewing is not None:
             renewing.stop()

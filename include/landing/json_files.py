@@ -41,7 +41,7 @@ def json_lines(source: Source) -> Iterator[Numbered]:
         if head.strip() or len(head) > MAX_ROW_BYTES:
             break
     rest = chain([head], text)
-    yield from _elements(source, rest) if head.lstrip()[:1] == b"[" else _lines(source, rest)
+    yield from array_elements(source, rest) if head.lstrip()[:1] == b"[" else _lines(source, rest)
 
 
 def _lines(source: Source, text: Iterator[bytes]) -> Iterator[Numbered]:
@@ -63,8 +63,16 @@ def _with_line_ends(source: Source, text: Iterator[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _elements(source: Source, text: Iterator[bytes]) -> Iterator[Numbered]:
-    """Elements of an array. One that is not JSON is given as it is, for its row to say so."""
+def array_elements(source: Source, text: Iterator[bytes]) -> Iterator[Numbered]:
+    """Elements of an array with their numbers, some at a time. One that is not JSON is given as it is, for its row to say so.
+
+    Args:
+        source: What is read, for messages.
+        text: The array in blocks; the bracket that opens it stands in the first one.
+
+    Raises:
+        UnreadableFile: If the array is not complete, followed by something, or an element is longer than `MAX_ROW_BYTES`.
+    """
     scanner, number, rest, is_first, is_over = _Scanner(), 0, b"", True, False
     for block in text:
         if is_first:

@@ -14,9 +14,10 @@ from psycopg import sql
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.landing import ledger, store
-from include.landing.batch import Held, Keys, land_batch
+from include.landing.batch import Held, land_batch
 from include.landing.crash import Step, crash_point
 from include.landing.errors import LandingBusy, LandingError, LandingUnbalanced, ZoneError
+from include.landing.identity import Keys
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings, secret

@@ -45,7 +45,7 @@ class ZoneFile:
         version_tag: Changes whenever the bytes change (in a folder also when the same bytes are written anew); cheap to get.
         tenant_id: Tenant named by the address; None where it names none.
         mapping: Mapping named by the address; None for files in the stream's own shape.
-        file_format: `ndjson`, `json`, `csv`, `parquet`, or `unknown`.
+        file_format: `ndjson`, `json`, `csv`, `parquet`, `posts`, or `unknown`.
         compression: `gzip`, `zstd` or None.
     """
 
