@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from include.gateway.keys import administration
+from include.landing import land_pending
 from include.landing.posts import locate
 from include.settings import REPOSITORY, get_settings
 from tests.conftest import Warehouse
@@ -95,6 +96,24 @@ def test_a_key_writes_for_its_own_tenant_only(gateway: Gateway) -> None:
             said = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers}
             httpx.post(f"{gateway.url}/v1/streams/device_telemetry/events{path}", content=BODY, headers=said, timeout=30)
     assert {post.tenant for post, _ in gateway.posts()} == {"default", "shop_7", "shop_8"}
+
+
+def test_a_key_reads_the_receipts_of_its_own_tenant_and_streams_only(gateway: Gateway) -> None:
+    mine, theirs, narrow = token("shop_7"), token("shop_8"), token("shop_7", only=["orders"])
+    assert within_30_s(lambda: post(gateway, narrow, "none").status_code == 404)
+    sent = post(gateway, mine)
+    place = f"{gateway.url}{sent.json()['status']}"
+
+    def seen(key: str) -> tuple[int, dict]:
+        answer = httpx.get(place, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        return answer.status_code, answer.json()
+
+    nothing = httpx.get(f"{place[:-1]}9", headers={"Authorization": f"Bearer {theirs}"}, timeout=30).json()
+    for status in ("received", "landed"):
+        assert (seen(mine)[0], seen(mine)[1]["status"]) == (200, status)
+        assert (seen(theirs)[0], seen(narrow)[0], seen("none")[0]) == (404, 404, 401)
+        assert seen(theirs)[1]["detail"].replace(sent.json()["receipt"], "") == nothing["detail"].replace(f"{sent.json()['receipt'][:-1]}9", "")
+        land_pending("device_telemetry")
 
 
 @pytest.fixture
