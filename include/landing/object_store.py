@@ -215,7 +215,7 @@ class ObjectStore:
     @contextmanager
     def _scratch_beside(self, address: str) -> Iterator[Path]:
         target = Path(self.full(address))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             yield scratch
@@ -255,6 +255,14 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; each new name is on disk, else a power cut could take the file with its folder."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        _sync(made.parent)
 
 
 def _link(scratch: Path, target: Path) -> bool:
