@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError, validators
+from typer.testing import CliRunner
 
+from include.cli import app
 from include.contracts import CONTRACTS_FOLDER, load_contract, streams
 from include.contracts.json_schema import DIALECT, MAX_TENANT_CHARACTERS, TENANT_PATH, example_row, row_schema, schema_document
 from include.contracts.majors import join_majors
@@ -287,6 +289,11 @@ def test_an_example_has_the_type_of_its_field() -> None:
     for wrong in ("[two]", "[2.5]", "[true]"):
         with pytest.raises(Exception, match=r"orders\.yaml.*quantity\.examples.*is no integer"):
             parse_contract_text(text.replace("examples: [2]", f"examples: {wrong}"), "orders.yaml")
+
+
+def test_the_command_prints_the_schema() -> None:
+    printed = CliRunner().invoke(app, ["contracts", "schema", "orders"])
+    assert json.loads(printed.stdout) == json.loads(json.dumps(schema_document(load_contract("orders"))))
 
 
 def test_constants_are_those_of_landing() -> None:
