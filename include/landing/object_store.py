@@ -193,16 +193,24 @@ class ObjectStore:
             folder = folder.parent
 
     def _walk(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Files below a folder of this machine. fsspec's own `find` passes over a folder that may not be read as if it were empty."""
+        """Files below a folder of this machine, links left out.
+
+        fsspec's own `find` passes over a folder that may not be read as if it were empty, and its `ls` takes three times as long for a file.
+        """
         try:
-            entries = self.fs.ls(path, detail=True)
-        except FileNotFoundError:
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in entries:
-            if entry["type"] == "directory":
-                yield from self._walk(entry["name"])
-            else:
-                yield entry["name"], entry
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # it went meanwhile
+                    yield entry.path, {"type": "file", "size": found.st_size, "mtime": found.st_mtime, "ino": found.st_ino}
 
     @contextmanager
     def _scratch_beside(self, address: str) -> Iterator[Path]:

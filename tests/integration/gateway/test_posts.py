@@ -157,7 +157,7 @@ def test_who_is_unknown_learns_nothing(gateway: Gateway) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {gateway.key}"}):
         answer = httpx.post(f"{gateway.url}/v1/streams/nothing/events", content=ROW, headers=headers)
         assert STREAM not in problem(answer, 401)["detail"]
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 def test_parameters_that_do_nothing_are_refused(gateway: Gateway) -> None:
