@@ -31,6 +31,14 @@ def judged(plain: bytes, content_type: str, encoding: str = "identity", most: in
     return read_body(plain, Kind(content_type, encoding), most, AT)
 
 
+def refused(sent: bytes, content_type: str, encoding: str) -> Problem | None:
+    try:
+        judged(sent, content_type, encoding)
+    except Problem as problem:
+        return problem
+    return None
+
+
 def landed(plain: bytes, file_format: str) -> int:
     return sum(len(numbers) for _, numbers in json_lines(Source(0, io.BytesIO(plain), file_format, None)))
 
@@ -58,11 +66,8 @@ def test_lines_are_counted_as_landing_counts_them(lines: list[str]) -> None:
 @settings(max_examples=400, deadline=None)
 def test_any_bytes_are_taken_or_refused_with_words(noise: bytes, encoding: str, content_type: str) -> None:
     for sent in (noise, gzip.compress(noise), gzip.compress(b"{}" * 9)[: len(noise)], pa.compress(b"{}" * 9, "zstd", asbytes=True)[: len(noise)]):
-        try:
-            assert judged(sent, content_type, encoding).rows > 0
-        except Problem as problem:
-            assert problem.status in {400, 413}
-            assert problem.detail
+        refusal = refused(sent, content_type, encoding)
+        assert refusal is None or (refusal.status in {400, 413} and refusal.detail)
 
 
 def test_a_large_array_is_counted_across_pieces() -> None:
