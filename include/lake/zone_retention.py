@@ -29,7 +29,7 @@ where f.kind = 'arrival' and f.stream = %(stream)s and f.state in ('landed', 'qu
         <= (select s.exported_batch_id from ops.lake_state as s where s.stream = %(stream)s)
     and not exists (
         select from ops.quarantine as q
-        where q.file_id = f.file_id and q.state = 'open' and (q.row_number is null or split_part(f.file_format, '.', 1) not in ('ndjson', 'json'))
+        where q.file_id = f.file_id and q.state = 'open' and (q.row_number is null or split_part(f.file_format, '.', 1) not in ('ndjson', 'json', 'posts'))
     )
 order by f.file_id
 """)

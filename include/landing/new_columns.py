@@ -43,7 +43,7 @@ from include.warehouse import Role, connect
 
 BATCH_ROWS = 2000
 _TYPELESS = ("csv",)  # formats whose values are text
-_NESTED = ("ndjson", "json")  # formats whose fields stand at paths of an object; in others a column has a name
+_NESTED = ("ndjson", "json", "posts")  # formats whose fields stand at paths of an object; in others a column has a name
 _ABSENT, _IN_THE_WAY = object(), object()
 
 
