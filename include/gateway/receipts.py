@@ -83,7 +83,7 @@ class Receipt(BaseModel):
     receipt: str
     stream: str
     status: Status = Field(
-        description="`received`: safe in the landing zone, not landed yet or not known to be; `landed`; `unreadable`: its file is damaged or gone, see `detail`."
+        description="`received`: safe in the landing zone, not landed yet or not known to be; `landed`; `unreadable`: its file is damaged or gone."
     )
     detail: str = Field(description="The same in words, and what to do.")
     stored_at: datetime = Field(description="When it was stored, UTC.")
