@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from include.contracts import streams
-from include.gateway.client import ClientError
+from include.gateway.client import Accepted, ClientError, GatewayClient
 from include.gateway.keys.administration import ensure_secret_key
 from include.gateway.session import OWN_KEY
-from include.landing import land_pending
+from include.landing import land_everything
 from include.settings import get_settings, read_secrets
 from include.stack.sources import Way, simulate_interval
 from tests.conftest import Cluster, Warehouse, set_environment
@@ -29,7 +30,7 @@ COUNTS = ("landed", "accepted", "quarantined", "duplicate", "corrected")
 
 @pytest.fixture
 def gateway(cluster: Cluster, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (get_settings().home / "gateway").mkdir(exist_ok=True)
+    shutil.rmtree(get_settings().truth_dir, ignore_errors=True)  # of another test's zone
     ensure_secret_key(OWN_KEY, tenant="default", note="simulator", by="test")
     port = free_port()
     set_environment(monkeypatch, TIDEMARK_GATEWAY_PORT=str(port))
@@ -38,43 +39,46 @@ def gateway(cluster: Cluster, warehouse: Warehouse, tmp_path: Path, monkeypatch:
         yield running
 
 
-def truth(folder: Path) -> dict[str, Counter[str]]:
-    """What landing must count of each stream, by everything that was recorded."""
+def truth(end: datetime) -> dict[str, Counter[str]]:
+    """What landing must count of each stream for an interval, by everything that was recorded of it."""
     found: dict[str, Counter[str]] = {}
-    for path in folder.glob("*.json"):
+    for path in recorded(end):
         for stream, counts in json.loads(path.read_text(encoding="utf-8"))["expected"].items():
             found.setdefault(stream, Counter()).update(counts)
-    return found
+    return {stream: +counts for stream, counts in found.items() if counts["landed"]}
 
 
-def land(total: dict[str, Counter[str]]) -> None:
+def recorded(end: datetime) -> list[Path]:
+    return list((get_settings().truth_dir / "live").glob(f"{end - timedelta(milliseconds=1):%Y%m%dT%H%M%S}*.json"))
+
+
+def landed(before: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
+    """What landing has counted of each stream, now that it has landed what is there, on top of what it had."""
+    total = {stream: Counter(counts) for stream, counts in before.items()}
     for stream in streams():
-        result = land_pending(stream)
+        result = land_everything(stream)
         total.setdefault(stream, Counter()).update({name: getattr(result, name) for name in COUNTS})
+    return {stream: +counts for stream, counts in total.items() if counts["landed"]}
 
 
 def test_posts_of_the_simulator_land_as_the_truth_says(gateway: Gateway, cluster: Cluster) -> None:
-    folder = get_settings().truth_dir / "live"
-    counted: dict[str, Counter[str]] = {}
+    simulate_interval(START - timedelta(minutes=15), START)  # what this interval repeats
+    landed({})
+    dropped = set(gateway.zone.rglob("*.ndjson*"))
     said = run("simulate", "interval", "--from", f"{START:%Y-%m-%dT%H:%M}", "--to", f"{END:%Y-%m-%dT%H:%M}", "--via", "http")
-    land(counted)
-    events = sum(each["landed"] for each in counted.values())
+    first = landed({})
+    events = sum(counts["landed"] for counts in first.values())
     assert f"{events:,} events" in said
     assert events > 300
-    assert not list(gateway.zone.rglob("*.ndjson*")), "nothing is dropped as a file"
-    first = truth(folder)
-    assert {stream: +counts for stream, counts in counted.items() if counts["landed"]} == {
-        stream: +counts for stream, counts in first.items() if counts["landed"]
-    }
-    receipts = {file["address"] for path in folder.glob("*.json") for file in json.loads(path.read_text(encoding="utf-8"))["files"]}
+    assert first == truth(END)
+    assert set(gateway.zone.rglob("*.ndjson*")) == dropped, "nothing more is dropped as a file"
+    receipts = {file["address"] for path in recorded(END) for file in json.loads(path.read_text(encoding="utf-8"))["files"]}
     assert receipts == {head.receipt for head, _ in gateway.posts()}
 
     assert simulate_interval(START, END, Way.HTTP) == events
-    land(counted)
-    assert {stream: +counts for stream, counts in counted.items() if counts["landed"]} == {
-        stream: +counts for stream, counts in truth(folder).items() if counts["landed"]
-    }
-    assert sum(counts["accepted"] for counts in counted.values()) == sum(counts["accepted"] for counts in first.values()), "no event counts twice"
+    second = landed(first)
+    assert second == truth(END)
+    assert sum(counts["accepted"] for counts in second.values()) == sum(counts["accepted"] for counts in first.values()), "no event counts twice"
     assert_balanced()
 
 
@@ -85,29 +89,22 @@ def test_an_interval_to_come_is_not_posted(gateway: Gateway, monkeypatch: pytest
     assert gateway.posts() == []
 
 
-def test_what_was_posted_before_a_refusal_is_in_the_truth(gateway: Gateway, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    from include.gateway.client import GatewayClient
+def test_what_was_posted_before_a_failure_is_in_the_truth(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_interval(START - timedelta(minutes=15), START)
+    landed({})
+    whole, posts = GatewayClient.post, 0
 
-    posts = 0
-    real = GatewayClient.post
-
-    def post(self: GatewayClient, stream: str, body: bytes):
+    def post(self: GatewayClient, stream: str, body: bytes) -> Accepted:
         nonlocal posts
         posts += 1
         if posts == 2:
             raise ClientError("the line is cut")
-        return real(self, stream, body)
+        return whole(self, stream, body)
 
     monkeypatch.setattr(GatewayClient, "post", post)
     with pytest.raises(ClientError, match="cut"):
-        simulate_interval(START + timedelta(hours=1), END + timedelta(hours=1), Way.HTTP)
-    simulate_interval(START + timedelta(hours=1), END + timedelta(hours=1), Way.HTTP)
-    counted: dict[str, Counter[str]] = {}
-    land(counted)
-    recorded: dict[str, Counter[str]] = {}
-    for path in (get_settings().truth_dir / "live").glob(f"{START:%Y%m%d}T15*.json"):
-        for stream, counts in json.loads(path.read_text(encoding="utf-8"))["expected"].items():
-            recorded.setdefault(stream, Counter()).update(counts)
-    assert {stream: +counts for stream, counts in counted.items() if counts["landed"]} == {
-        stream: +counts for stream, counts in recorded.items() if counts["landed"]
-    }
+        simulate_interval(START, END, Way.HTTP)
+    simulate_interval(START, END, Way.HTTP)
+    counted = landed({})
+    assert counted == truth(END)
+    assert counted["device_telemetry"]["duplicate"] >= 400, "the post that was taken before the failure came twice"
