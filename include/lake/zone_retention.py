@@ -10,6 +10,7 @@ from psycopg import sql
 
 from include.contracts import load_contract
 from include.contracts.model import Contract
+from include.lake.files import lock_loads
 from include.lake.steps import LakeStep
 from include.landing.crash import crash_point
 from include.landing.originals import find_landed
@@ -70,6 +71,7 @@ def expire_zone(stream: str, at: datetime) -> ZoneExpiry:
         Files that became `expired`.
 
     Raises:
+        LakeBusy: If the stream is being loaded for longer than 30 seconds; run it again.
         ZoneError: If the zone cannot be reached or refuses; what was marked is tried again by the next run.
     """
     contract, zone = load_contract(stream), Zone(get_settings().zone_url)
@@ -103,6 +105,6 @@ def expire_zone(stream: str, at: datetime) -> ZoneExpiry:
 def _mark(connection: psycopg.Connection, contract: Contract, at: datetime) -> int:
     """Marks files `expiring`, under the lock of the stream's loads and replays. Returns how many."""
     with connection.transaction():
-        connection.execute("select ops.lock_stream(%s)", (contract.stream,))
+        lock_loads(connection, contract.stream)
         query = sql.SQL("update ops.file as f set state = 'expiring' from ({} limit %(limit)s) as due where due.file_id = f.file_id").format(_DUE)
         return connection.execute(query, {"stream": contract.stream, "before": at - contract.zone_retention, "limit": FILES_AT_ONCE}).rowcount

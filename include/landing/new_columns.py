@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -80,19 +81,41 @@ def apply_contract(stream: str, *, again: bool = False, batch_rows: int = BATCH_
         LandingError: If the table has no columns of that kind, or cannot be brought there.
     """
     contract = load_contract(stream)
+    with _locks_told(stream), connect(Role.LOADER, autocommit=True) as connection:
+        free = connection.execute("select pg_try_advisory_lock(hashtextextended('tidemark.backfill.' || %s, 0))", (stream,)).fetchone()
+        if not free or not free[0]:
+            raise LandingBusy(f"columns of {stream} are being filled by another process; wait for it")
+        added, loosened = _bring_columns(connection, contract)
+        if again:
+            connection.execute(
+                "update ops.added_column set last_event_at = null, last_event_id = null, moved_rows = 0, kept_rows = 0, backfilled_at = null where stream = %s",
+                (stream,),
+            )
+        return _Backfill(connection, contract, Applied(stream, added, loosened), batch_rows, progress).run()
+
+
+def fill_restored(stream: str, span: tuple[datetime, datetime] | None = None, *, batch_rows: int = BATCH_ROWS) -> Applied:
+    """Moves values out of `_extra` in rows that came back from the lake as they had landed before columns were added; run again, it changes nothing.
+
+    Until then a later copy of such a row would count as a correction. How far `apply_contract` has come with the rest of the table stays as it is.
+
+    Args:
+        stream: The stream.
+        span: Event time [from, to) of the rows; None: all of them.
+        batch_rows: Most rows of a transaction.
+
+    Raises:
+        LandingBusy: If a lock was not free in time. What was committed is kept; run it again.
+    """
+    contract = load_contract(stream)
+    with _locks_told(stream), connect(Role.LOADER, autocommit=True) as connection:
+        return _Backfill(connection, contract, Applied(stream), batch_rows, None).run_over(span)
+
+
+@contextmanager
+def _locks_told(stream: str) -> Iterator[None]:
     try:
-        with connect(Role.LOADER, autocommit=True) as connection:
-            free = connection.execute("select pg_try_advisory_lock(hashtextextended('tidemark.backfill.' || %s, 0))", (stream,)).fetchone()
-            if not free or not free[0]:
-                raise LandingBusy(f"columns of {stream} are being filled by another process; wait for it")
-            added, loosened = _bring_columns(connection, contract)
-            if again:
-                connection.execute(
-                    "update ops.added_column set last_event_at = null, last_event_id = null, moved_rows = 0, kept_rows = 0, backfilled_at = null "
-                    "where stream = %s",
-                    (stream,),
-                )
-            return _Backfill(connection, contract, Applied(stream, added, loosened), batch_rows, progress).run()
+        yield
     except psycopg.errors.LockNotAvailable as error:
         hint = error.diag.message_primary or "a lock was not free in time"
         raise LandingBusy(f"{stream}: {hint}. What was committed is kept; run it again.") from error
@@ -130,6 +153,7 @@ class _Backfill:
     def __init__(self, connection: psycopg.Connection, contract: Contract, done: Applied, batch_rows: int, progress: Callable[[Applied], None] | None) -> None:
         self._connection, self._contract, self._done, self._limit, self._progress = connection, contract, done, batch_rows, progress
         self._key = secret(PSEUDONYM_KEY).encode() if contract.personal_fields else None
+        self._within: sql.Composable = sql.SQL("true")
 
     def run(self) -> Applied:
         """Moves values until no row is left, a transaction each `batch_rows` rows."""
@@ -143,22 +167,12 @@ class _Backfill:
         names = [name for name, *_ in pending if name in {one for field in fields for one in (field.name, field.pseudonym)}]
         positions = [(at, bytes(event_id)) for name, at, event_id in pending if name in names and event_id is not None]
         position = min(positions, key=lambda each: each[1] if self._contract.partition == "hash" else each) if len(positions) == len(names) else None
-        while found := self._candidates(fields, position):
-            crash_point(BackfillStep.AFTER_SELECTION)
-            position = (found[-1][1], found[-1][0])
-            with self._connection.transaction():
-                self._connection.execute("select ops.lock_stream(%s)", (stream,))
-                moved, kept = self._move(fields, dict(found))
-                self._connection.execute(
-                    "update ops.added_column set last_event_at = %s, last_event_id = %s, moved_rows = moved_rows + %s, kept_rows = kept_rows + %s "
-                    "where stream = %s and column_name = any(%s)",
-                    (*position, moved, kept, stream, names),
-                )
-                crash_point(BackfillStep.BEFORE_COMMIT)
-            crash_point(BackfillStep.AFTER_COMMIT)
-            self._done = replace(self._done, moved=self._done.moved + moved, kept=self._done.kept + kept, batches=self._done.batches + 1)
-            if self._progress:
-                self._progress(self._done)
+        self._walk(
+            fields,
+            position,
+            names,
+            sql.SQL("last_event_at = %(at)s, last_event_id = %(id)s, moved_rows = moved_rows + %(moved)s, kept_rows = kept_rows + %(kept)s"),
+        )
         with self._connection.transaction():
             self._connection.execute("select ops.lock_stream(%s)", (stream,))
             self._rewrite_corrections(fields, None)
@@ -166,6 +180,37 @@ class _Backfill:
                 "update ops.added_column set backfilled_at = clock_timestamp() where stream = %s and column_name = any(%s)", (stream, names)
             )
         return self._done
+
+    def run_over(self, span: tuple[datetime, datetime] | None) -> Applied:
+        """Moves values of all columns that were ever added, in rows of a span of event time; None: in all rows."""
+        rows = self._connection.execute("select column_name from ops.added_column where stream = %s", (self._contract.stream,))
+        added = {name for (name,) in rows}
+        fields = [field for field in self._contract.columns if field.name in added]
+        names = added & {one for field in fields for one in (field.name, field.pseudonym)}
+        if span is not None:
+            self._within = sql.SQL("r.event_at >= {} and r.event_at < {}").format(*map(sql.Literal, span))
+        if fields:
+            # Rows that keep a value were counted when they were looked at first.
+            self._walk(fields, None, sorted(names), sql.SQL("moved_rows = moved_rows + %(moved)s"))
+        return self._done
+
+    def _walk(self, fields: Sequence[Field], position: tuple[datetime, bytes] | None, names: Sequence[str], note: sql.SQL) -> None:
+        """Moves values behind a position until no row is left, and notes in each transaction how far it is."""
+        stream = self._contract.stream
+        query = sql.SQL("update ops.added_column set {} where stream = %(stream)s and column_name = any(%(names)s)").format(note)
+        while found := self._candidates(fields, position):
+            crash_point(BackfillStep.AFTER_SELECTION)
+            position = (found[-1][1], found[-1][0])
+            with self._connection.transaction():
+                self._connection.execute("select ops.lock_stream(%s)", (stream,))
+                moved, kept = self._move(fields, dict(found))
+                values = {"at": position[0], "id": position[1], "moved": moved, "kept": kept, "stream": stream, "names": list(names)}
+                self._connection.execute(query, values)
+                crash_point(BackfillStep.BEFORE_COMMIT)
+            crash_point(BackfillStep.AFTER_COMMIT)
+            self._done = replace(self._done, moved=self._done.moved + moved, kept=self._done.kept + kept, batches=self._done.batches + 1)
+            if self._progress:
+                self._progress(self._done)
 
     def _candidates(self, fields: Sequence[Field], position: tuple[datetime, bytes] | None) -> list[tuple[bytes, datetime]]:
         """The next events after a position, in order of identity, that may have something to move. Reads without a lock: the rows are looked at again."""
@@ -176,8 +221,8 @@ class _Backfill:
             after = sql.SQL("({}) > ({})").format(columns, sql.SQL(", ").join(sql.Literal(value) for value in position[-len(order) :]))
         query = sql.SQL(
             "select r.event_id, r.event_at from {} as r join ops.file as f on f.file_id = r._file_id "
-            "where {} and f.mapping is null and r._extra ?| %s::text[] order by {} limit %s"
-        ).format(sql.Identifier("raw", self._contract.stream), after, columns)
+            "where {} and {} and f.mapping is null and r._extra ?| %s::text[] order by {} limit %s"
+        ).format(sql.Identifier("raw", self._contract.stream), self._within, after, columns)
         with self._connection.transaction():
             store.prefer_index_probes(self._connection)
             self._connection.execute("set local enable_sort = off")  # one walk along the identity, however many pages it takes

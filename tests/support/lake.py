@@ -39,14 +39,14 @@ def stored_rows(stream: str) -> Rows:
 
 
 def lake_rows(stream: str) -> Rows:
-    """The same of the live files of the lake."""
-    lake = open_lake()
+    """The same of the live files of the lake; a column that came after a file has no values in it."""
+    lake, names = open_lake(), raw_columns(load_contract(stream))
     with connect(Role.ANALYST) as connection:
         files = live_files(connection, stream)
     rows: Rows = []
     for file in files:
         with lake.open(file.address) as stored:
-            rows += pq.read_table(stored).to_pylist()
+            rows += [dict.fromkeys(names) | row for row in pq.read_table(stored).to_pylist()]
     return sorted(rows, key=lambda row: row["event_id"])
 
 
