@@ -1,4 +1,4 @@
-"""What every container of the image runs: `entrypoint.py prepare` once, then one Airflow process each.
+"""What every container of the image runs: `entrypoint.py prepare` once, then one process of the stack each.
 
 It calls what `tidemark up` calls, in the same order and environment; only the supervisor is missing, because here Docker restarts processes.
 Besides the TIDEMARK_… settings a container may be given AIRFLOW__… variables: they win over the house's own.
@@ -58,13 +58,13 @@ def prepare() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of the house's Airflow processes, with what this container was told about Airflow on top."""
+    """The environment of the house's processes, with what this container was told about Airflow on top."""
     told = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
     return {**process_environment(), **told}
 
 
 def become(component: str) -> None:
-    """Replaces this process by an Airflow process, as the supervisor starts it."""
+    """Replaces this process by one of the stack, as the supervisor starts it."""
     check(RUNNING_SECRETS)
     (airflow_home() / "logs").mkdir(parents=True, exist_ok=True)
     os.chdir(get_settings().repository)

@@ -94,7 +94,7 @@ class Parts:
     streams: tuple[str, ...]
     body_bytes: int
     plain_bytes: int
-    strict: Callable[[Caller, str, Body], Awaitable[None]] | None = None
+    strict: Callable[[Caller, str, Body], Awaitable[None]]
     routers: Sequence[APIRouter] = ()
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
     observe: Callable[[Outcome], None] = lambda outcome: None  # noqa: ARG005 - the name says what is given
@@ -159,8 +159,6 @@ class PostEvents:
             return False
         if asked != {"validate": "strict"}:
             raise Problem(HTTPStatus.BAD_REQUEST, "the only parameter of a post is validate=strict; leave out what else stands after the question mark")
-        if self._parts.strict is None:
-            raise Problem(HTTPStatus.NOT_IMPLEMENTED, "this gateway does not judge rows before it stores them; post without validate=strict")
         return True
 
     def _check_zone(self) -> None:
@@ -175,7 +173,7 @@ class PostEvents:
             return bodies.read_body(sent, kind, parts.plain_bytes, received_at)
         async with self._unpacking:
             body = await asyncio.to_thread(bodies.read_body, sent, kind, parts.plain_bytes, received_at)
-            if is_strict and parts.strict is not None:
+            if is_strict:
                 await parts.strict(caller, stream, body)
             return replace(body, plain=b"") if kind.encoding != "identity" else body
 

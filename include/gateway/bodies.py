@@ -198,14 +198,18 @@ def _json_rows(text: bytes) -> int:
         # Raw checks the grammar without making objects: sixteen million brackets take no more memory than they are.
         decoded = msgspec.json.decode(text, type=list[msgspec.Raw]) if is_short else msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is not one JSON document: {_told(error)}; objects line by line are {NDJSON}") from error
     except RecursionError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, "the body is JSON that is nested too deeply") from error
     if first == b"{":
         return 1
     if not is_array:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is neither a JSON object nor an array of objects; for several lines of objects say {NDJSON}")
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body is neither a JSON object nor an array of objects")
     return len(decoded) if is_short else sum(len(numbers) for _, numbers in json_lines(Source(0, _Pieces(text), "json", None)))
+
+
+def _told(error: msgspec.DecodeError) -> str:
+    return str(error).removeprefix("JSON is malformed: ")
 
 
 class _Pieces(io.BytesIO):

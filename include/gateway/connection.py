@@ -195,7 +195,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self.body_bytes += len(body)
         super().on_body(body)
-        if self.cycle is not self.running and len(self.cycle.body) > PIPELINED_BYTES:
+        if self.running is not None and self.cycle is not self.running and len(self.cycle.body) > PIPELINED_BYTES:
             self._stop_listening()
 
     def on_message_complete(self) -> None:
@@ -296,6 +296,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         if self.running is not None:
             self.running.keep_alive = False
+        else:
+            self.leave()
 
 
 class _Leaving:

@@ -111,7 +111,6 @@ def make_server(settings: Settings) -> GatewayServer:
     metrics = Metrics()
     intake = Intake(store, group_ms=settings.gateway_group_ms, group_bytes=settings.gateway_group_bytes, on_failure=watch.doubt, on_stored=metrics.stored)
     access, budget, receipts = Access(keys, Rates(), streams()), Budget(settings.gateway_pending_bytes), Receipts(Zone(settings.zone_url), Ledger())
-    address = f"{'https' if tls is not None else 'http'}://{settings.gateway_host}:{settings.gateway_port}"
     limits = Limits(settings.gateway_body_bytes, settings.gateway_plain_bytes)
     parts = Parts(
         access=access,
@@ -126,7 +125,7 @@ def make_server(settings: Settings) -> GatewayServer:
             receipts_router(access.authenticate, receipts),
             health_router(readiness(watch, keys)),
             metrics.router(),
-            reference_router([load_contract(stream) for stream in streams()], limits, address),
+            reference_router([load_contract(stream) for stream in streams()], limits, settings.gateway_address),
         ),
         lifespan=functools.partial(_lifespan, store, watch, intake, keys, tls, receipts),
         observe=metrics.observe,

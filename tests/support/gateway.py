@@ -39,6 +39,8 @@ class Gateway:
         zone: Folder of its zone.
         key: The API key that it is talked to with.
         lines: What it has logged.
+        is_over: Whether it logs no more, because it has ended.
+        logged: Told of each line.
     """
 
     process: subprocess.Popen[str]
@@ -47,6 +49,8 @@ class Gateway:
     zone: Path
     key: str
     lines: list[str] = field(default_factory=list)
+    is_over: bool = False
+    logged: threading.Condition = field(default_factory=threading.Condition)
 
     @property
     def url(self) -> str:
@@ -62,6 +66,12 @@ class Gateway:
     def log(self) -> str:
         """What it has logged so far."""
         return "".join(self.lines)
+
+    def wait_for_log(self, text: str) -> None:
+        """Waits until it has logged a text."""
+        with self.logged:
+            if not self.logged.wait_for(lambda: text in self.log, TIMEOUT_S):
+                raise TimeoutError(f"the gateway never logged {text!r}:\n{self.log}")
 
     def post(self, content: bytes, *, stream: str = STREAM, content_type: str = "application/x-ndjson", encoding: str | None = None) -> httpx.Response:
         """Posts a body."""
@@ -103,12 +113,17 @@ class Gateway:
                 found += list(read_frames(stream))
         return found
 
-    def rss(self) -> int:
-        """Bytes of memory that it holds now."""
-        return int(psutil.Process(self.process.pid).memory_info().rss)
+    def connections(self) -> int:
+        """How many connections it has."""
+        return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process(self.process.pid).net_connections("tcp"))
+
+    def reset_peak(self) -> int:
+        """Has Linux count `peak` from now on. Returns the bytes of memory that it holds."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+        return self.peak()
 
     def peak(self) -> int:
-        """Most bytes of memory that it has ever held, as Linux counts them."""
+        """Most bytes of memory that it has held since `reset_peak`."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) << 10
 
@@ -173,10 +188,11 @@ def running_gateway(
     key = key or lend_keys(home)[0]
     process = subprocess.Popen([sys.executable, "-m", module], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     gateway = Gateway(process, home, chosen, folder, key)
-    reader = threading.Thread(target=_keep_lines, args=(gateway, listening := threading.Event()))
+    reader = threading.Thread(target=_keep_lines, args=(gateway,))
     reader.start()
     try:
-        listening.wait(TIMEOUT_S)
+        with gateway.logged:
+            gateway.logged.wait_for(lambda: LISTENS in gateway.log or gateway.is_over, TIMEOUT_S)
         if LISTENS not in gateway.log:
             raise RuntimeError(f"the gateway did not start:\n{gateway.log}")
         yield gateway
@@ -188,11 +204,13 @@ def running_gateway(
         process.stdout.close()
 
 
-def _keep_lines(gateway: Gateway, listening: threading.Event) -> None:
+def _keep_lines(gateway: Gateway) -> None:
     """Keeps what the process logs, so that it never waits for a reader."""
     assert gateway.process.stdout is not None
     for line in gateway.process.stdout:
-        gateway.lines.append(line)
-        if LISTENS in line:
-            listening.set()
-    listening.set()  # it ended
+        with gateway.logged:
+            gateway.lines.append(line)
+            gateway.logged.notify_all()
+    with gateway.logged:
+        gateway.is_over = True
+        gateway.logged.notify_all()

@@ -70,7 +70,7 @@ class KeyRing:
         self._listed = self._copied = b""
         self._connection: psycopg.Connection | None = None
         self._confirmed_at: float | None = None
-        self._trouble = ""
+        self._trouble: type = type(None)
         # What an unknown id is compared with. No key has it.
         self._nobody = _Entry(secrets.token_bytes(32), -math.inf, Caller("", "", frozenset(), None))
         self._refreshing = Repeated("keys", REFRESH_S, self._refresh_or_say)
@@ -143,16 +143,18 @@ class KeyRing:
 
     def _refresh_or_say(self) -> None:
         """Refreshes; says once what is wrong, and once that it is well again."""
+        trouble: Exception | None = None
         try:
             self.refresh()
-            trouble = ""
         except (WarehouseUnavailable, SettingsError) as error:
-            trouble = f"the API keys stay as they were last read ({self.key_count} of them): {error}"
+            trouble, said = error, f"the API keys stay as they were last read ({self.key_count} of them): {error}"
         except OSError as error:
-            trouble = f"the copy of the API keys cannot be written to {self._copy}: {error.strerror}. A start without the warehouse needs it."
-        if trouble != self._trouble:
-            logger.warning("%s", trouble or f"the API keys are read again ({self.key_count} of them)")
-            self._trouble = trouble
+            trouble, said = error, f"the copy of the API keys cannot be written to {self._copy}: {error.strerror}. A start without the warehouse needs it."
+        else:
+            said = f"the API keys are read again ({self.key_count} of them)"
+        if type(trouble) is not self._trouble:
+            logger.warning("%s", said)
+            self._trouble = type(trouble)
 
     def _ask(self) -> bytes:
         try:

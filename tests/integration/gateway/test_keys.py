@@ -220,9 +220,9 @@ def test_the_copy_serves_a_start_without_the_warehouse(warehouse: Warehouse, rin
             again.refresh()
         assert again.age_s is None
         assert [knows(again, token) for token in (lasting, limited)] == [True, True]
-        clock.now += timedelta(days=1)
+        clock.now += timedelta(hours=25)
         assert [knows(again, token) for token in (lasting, limited)] == [True, False]
-    clock.now -= timedelta(days=1)
+    clock.now -= timedelta(hours=25)
     run("key", "revoke", lasting)
     again.refresh()
     assert [knows(again, token) for token in (lasting, limited)] == [False, True]

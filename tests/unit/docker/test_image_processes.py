@@ -49,6 +49,7 @@ class Image:
     compose: dict[str, Any]
     server_port: int
     api_port: int
+    gateway_port: int
 
     def environment(self, service: str) -> dict[str, str]:
         """The service's environment of the compose file, with addresses and folders of this machine."""
@@ -62,6 +63,7 @@ class Image:
             "${LAKE_URL:-file:///srv/tidemark/home/lake}": "file:///srv/tidemark/home/lake",
             "${AWS_DEFAULT_REGION:-us-east-1}": "us-east-1",
             "8080": str(self.api_port),
+            "8090": str(self.gateway_port),
             "/srv/": f"{self.root}/srv/",
             "/run/secrets/": f"{self.root}/run/secrets/",
         }
@@ -164,7 +166,7 @@ def image(compose: dict[str, Any], copies: list[tuple[list[str], str]]) -> Itera
         if user:
             for folder in ("srv/tidemark/home", "srv/tidemark/zone", "home"):
                 shutil.chown(root / folder, SYSTEM_USER, SYSTEM_USER)
-        yield Image(root, python, python_path, user, compose, port, free_port())
+        yield Image(root, python, python_path, user, compose, port, free_port(), free_port())
     finally:
         server_command(root, port, "server.stop(immediate=True); server.purge()")  # no checkpoint of what is removed
         shutil.rmtree(root)
