@@ -28,8 +28,8 @@ def test_both_servers_are_measured_and_every_receipt_is_looked_for(tmp_path: Pat
         "singles": 200,
         "singles_bare": 200,
     }
-    assert [target["measured"] is not None for target in outcome["targets"]] == [True, True, True]
-    assert outcome["verified"]["posts"] == 200 + 40 + 200 + outcome["open_loop"]["posts"]
+    assert [target["measured"] is not None for target in outcome["targets"]] == [True] * 4
+    assert outcome["verified"]["posts"] == 200 + 40 + 200 + sum(loop["posts"] for loop in outcome["open_loop"].values())
     assert not (tmp_path / "run-gateway").exists()
 
 
