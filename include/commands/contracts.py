@@ -39,6 +39,33 @@ def compile_them() -> None:
         console.print(str(path))
 
 
+@app.command("schema")
+def schema(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
+    """Print the JSON Schema (2020-12) of a row of a stream: what senders may check before they send. docs/gateway.md says where landing differs.
+
+    Example: tidemark contracts schema orders > orders.schema.json
+    """
+    from include.contracts import load_contract
+    from include.contracts.json_schema import schema_document
+
+    print_json(schema_document(load_contract(_known(stream))))
+
+
+@app.command("openapi")
+def openapi() -> None:
+    """Print the OpenAPI document of the gateway, as it serves it at /openapi.json: for those who write a client.
+
+    Example: tidemark contracts openapi > tidemark.openapi.json
+    """
+    from include.contracts import load_contract, streams
+    from include.gateway.openapi import Limits, openapi_document
+    from include.settings import get_settings
+
+    settings = get_settings()
+    limits = Limits(settings.gateway_body_bytes, settings.gateway_plain_bytes)
+    print_json(openapi_document([load_contract(each) for each in streams()], limits))
+
+
 @app.command("drift")
 def drift(
     stream: Annotated[str | None, typer.Argument(help="Only this stream.")] = None,

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from include.gateway.model import Body
 from include.gateway.problems import Problem
 from include.landing.errors import UnreadableFile
-from include.landing.json_files import json_lines
+from include.landing.json_files import count_elements
 from include.landing.source import Source, blocks
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -205,16 +205,8 @@ def _json_rows(text: bytes) -> int:
         return 1
     if not is_array:
         raise Problem(HTTPStatus.BAD_REQUEST, "the body is neither a JSON object nor an array of objects")
-    return len(decoded) if is_short else sum(len(numbers) for _, numbers in json_lines(Source(0, _Pieces(text), "json", None)))
+    return len(decoded) if is_short else count_elements(text)
 
 
 def _told(error: msgspec.DecodeError) -> str:
     return str(error).removeprefix("JSON is malformed: ")
-
-
-class _Pieces(io.BytesIO):
-    """Bytes that are given a little at a time: what finds the elements of an array takes many times the memory of the piece it looks at."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        """The next bytes, some of those asked for."""
-        return super().read(_PIECE_BYTES if size is None or size < 0 else min(size, _PIECE_BYTES))

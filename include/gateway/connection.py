@@ -63,7 +63,10 @@ class Guard:
             await asyncio.sleep(TEND_EVERY_S)
             now = loop.time()
             for connection in list(state.connections):
-                cast(GuardedProtocol, connection).tend(now)
+                try:
+                    cast(GuardedProtocol, connection).tend(now)
+                except Exception:  # the time limits of all others depend on this loop
+                    logger.exception("a connection could not be looked after")
 
 
 class GuardedProtocol(HttpToolsProtocol):

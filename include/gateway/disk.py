@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from include.landing.errors import ZoneError
 from include.landing.object_store import ObjectStore
 
 LOOK_EVERY_S = 1.0
@@ -56,7 +55,11 @@ class ZoneWatch:
             is_doubtful: Also try whether the zone can be written to.
         """
         before = self.trouble
-        self.trouble = self._local_trouble(is_doubtful) if self._store.is_local else self._remote_trouble(is_doubtful)
+        try:
+            self.trouble = self._local_trouble(is_doubtful) if self._store.is_local else self._remote_trouble(is_doubtful)
+        except Exception as error:  # whatever it is, nobody would look again
+            logger.warning("%s: %s", self._store.url, error)
+            self.trouble = REFUSES
         if self.trouble != before:
             logger.warning("%s: %s", self._store.url, self.trouble or "takes posts again")
 
@@ -71,25 +74,16 @@ class ZoneWatch:
 
     def _local_trouble(self, is_doubtful: bool) -> str | None:
         root = Path(self._store.root)
-        try:
-            if is_doubtful:
-                root.mkdir(parents=True, exist_ok=True)
-                _try_writing(root)
-            self.free = self._free_space(root)
-        except OSError as error:
-            logger.warning("%s: %s", self._store.url, error)
-            return REFUSES
+        if is_doubtful:
+            root.mkdir(parents=True, exist_ok=True)
+            _try_writing(root)
+        self.free = self._free_space(root)
         return FULL if self.free < self._free_bytes else None
 
     def _remote_trouble(self, is_doubtful: bool) -> str | None:
         # An object of our own that proves that the bucket can be written to might have to stay in it: writers need no right to remove.
-        if not is_doubtful:
-            return None
-        try:
+        if is_doubtful:
             self._store.check()
-        except ZoneError as error:
-            logger.warning("%s", error)
-            return REFUSES
         return None
 
 

@@ -109,7 +109,7 @@ class Ledger:
     def __init__(self, *, answer_s: float = ANSWER_S, rest_s: float = REST_S) -> None:
         self._answer_s, self._rest_s = answer_s, rest_s
         self._slots = asyncio.Semaphore(MAX_QUESTIONS)
-        self._idle: list[psycopg.AsyncConnection[dict[str, Any]]] = []
+        self._idle: list[psycopg.AsyncConnection] = []
         self._asking: set[asyncio.Task[dict[str, Any] | None]] = set()
         self._resting_until = 0.0
 
@@ -159,7 +159,7 @@ class Ledger:
             connection = await connect_async(Role.API, timeout_s=self._answer_s)
             return await self._asked(connection, tenant, address, post)
 
-    async def _asked(self, connection: psycopg.AsyncConnection[Any], tenant: str, address: str, post: int) -> dict[str, Any] | None:
+    async def _asked(self, connection: psycopg.AsyncConnection, tenant: str, address: str, post: int) -> dict[str, Any] | None:
         is_fit = False
         try:
             cursor = connection.cursor(row_factory=dict_row)

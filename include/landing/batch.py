@@ -27,8 +27,8 @@ from include.landing.ledger import Arrival, FileCounts
 from include.landing.majors import judge
 from include.landing.mapped import mapped_chunks, published_at
 from include.landing.movements import Movement, Movements, Reason, identities, rows_by_partition, write_movements
-from include.landing.prefetch import prefetched
 from include.landing.post_results import PostCounts
+from include.landing.prefetch import prefetched
 from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.readers import read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError

@@ -87,7 +87,7 @@ def _gunzipped(body: bytes, limit: int) -> bytes:
         member = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
         try:
             parts.append(member.decompress(left, room))
-        except (igzip_lib.IsalError, isal_zlib.error) as error:
+        except (igzip_lib.IsalError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub forgets what it derives from
             raise UnreadableBody(f"not a complete gzip body: {error}") from error
         room -= len(parts[-1])
         if room <= 0:

@@ -1,7 +1,7 @@
 """Replay: quarantined rows once more, through today's contract and mapping, by the code that lands files.
 
-Rows of NDJSON and JSON files and of posts are taken from the quarantine, which holds them whole; rows of other formats, and files that were quarantined whole, are read
-again from the zone. A row that passes now lands with its own arrival, file and row number; it was known at the time of the replay.
+Rows of NDJSON and JSON files and of posts are taken from the quarantine, which holds them whole; rows of other formats, and files that were quarantined
+whole, are read again from the zone. A row that passes now lands with its own arrival, file and row number; it was known at the time of the replay.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def run(seed: int, *, gateway_kills: int, postgres_kills: int) -> dict[str, Any]
     with own_server() as home:
         keys = {tenant: create(tenant, by="proof")[1] for tenant in TENANTS}
         port = lasting_port()
-        office = PostOffice(home, port, keys, seed, gateway_kills, record)
         landing = Landing("tidemark", seed, postgres_kills, record)
+        office = PostOffice(home, port, keys, seed, gateway_kills, landing, record)
         landing.start()
         try:
             asyncio.run(office.run())
@@ -80,8 +80,7 @@ def ask_for_receipts(gateway: Gateway, keys: dict[str, str], letters: list[Lette
         for letter in letters:
             for receipt in letter.receipts:
                 answer = client.get(f"/v1/receipts/{receipt}", headers={"Authorization": f"Bearer {keys[letter.tenant]}"})
-                assert answer.status_code == 200, f"{receipt}: {answer.text}"
-                found[receipt] = answer.json()
+                found[receipt] = answer.json() if answer.status_code == 200 else {"status": answer.text, "rows": None}
     return found
 
 

@@ -12,7 +12,7 @@ import typer.main
 from include.cli import app
 from include.settings import REPOSITORY, Settings
 
-NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change", "connect-a-device")
+NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change", "api-keys", "connect-a-device")
 RUNBOOKS = [REPOSITORY / "docs/runbooks" / f"{name}.md" for name in NAMES]
 DECISIONS = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
 PAGES = [*RUNBOOKS, REPOSITORY / "CONTRIBUTING.md", *DECISIONS]

@@ -61,6 +61,8 @@ def test_of_several_limits_the_longest_wait_counts_and_a_refused_post_uses_up_no
     assert wait == 58
     clock.now += wait
     assert [refused(rates, who) for _ in range(3)] == [0, 0, 1]
+    both = caller("1/minute;1/second", "b")  # in whichever order they are written
+    assert [refused(rates, both) for _ in range(2)] == [0, 60]
 
 
 def test_keys_do_not_share_a_rate_and_a_key_without_one_has_no_bound() -> None:

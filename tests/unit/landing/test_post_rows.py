@@ -61,17 +61,20 @@ def test_every_kind_of_body_gives_its_rows_with_their_numbers():
     assert (lost, first) == ({}, [1, 4, 5, 7, 7, 8, 9, 10])
 
 
+OBJECTS = st.dictionaries(st.text(), st.integers())
+POSTS = (
+    st.lists(LINES, max_size=4).map(lambda lines: Sent(b"\n".join(lines)))
+    | st.builds(
+        lambda value, indent: Sent(json.dumps(value, indent=indent).encode(), JSON),
+        OBJECTS | st.lists(st.none() | OBJECTS, max_size=4),
+        st.sampled_from([None, 1]),
+    )
+    | LINES.map(lambda text: Sent(b"[" + text, JSON))
+)
+
+
 @settings(max_examples=200, deadline=None)
-@given(
-    posts=st.lists(
-        st.builds(lambda lines: Sent(b"\n".join(lines)), st.lists(LINES, max_size=4))
-        | st.builds(lambda value, indent: Sent(json.dumps(value, indent=indent).encode(), JSON), st.dictionaries(st.text(), st.integers()), st.sampled_from([None, 1]))
-        | st.builds(lambda values, indent: Sent(json.dumps(values, indent=indent).encode(), JSON), st.lists(st.none() | st.dictionaries(st.text(), st.integers()), max_size=4), st.sampled_from([None, 1]))
-        | st.builds(lambda text: Sent(b"[" + text, JSON), LINES),
-        max_size=8,
-    ),
-    size=st.sampled_from([1, 20, 1 << 20]),
-)  # fmt: skip
+@given(posts=st.lists(POSTS, max_size=8), size=st.sampled_from([1, 20, 1 << 20]))
 def test_a_post_reads_alike_alone_and_among_others(posts, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(post_rows_module, "BLOCK_BYTES", size)
@@ -101,7 +104,9 @@ def test_a_body_that_cannot_be_read_is_one_row_and_spoils_nothing():
     rows, lost, first = rows_of(posts)
     assert list(rows) == first == list(range(1, 9))
     assert (rows[1], rows[2], rows[8]) == (b'{"a":1}', packed[:-3], b'{"a":3}')
-    assert [word in lost[number] for number, word in zip(range(2, 8), ("breaks off", "breaks off in element 2", "UTF-8", "gzip", "text/plain", "br"), strict=True)] == [True] * 6
+    assert [
+        word in lost[number] for number, word in zip(range(2, 8), ("breaks off", "breaks off in element 2", "UTF-8", "gzip", "text/plain", "br"), strict=True)
+    ] == [True] * 6
     (first_chunk, chunk) = read_chunks(iter([source(posts)]), TELEMETRY)
     assert len(first_chunk) == 2
     assert {str(error.code) for errors in chunk.errors.values() for error in errors} == {"malformed_json"}
@@ -155,9 +160,9 @@ def test_many_posts_of_one_row_become_few_chunks():
 
 
 def test_a_damaged_file_and_one_of_another_tenant_are_unreadable():
+    group = new_group("orders", AT)
+    data = frames(group, "beta", [ndjson("{}")]) + frames(group, "acme", [ndjson("{}")])
     with pytest.raises(UnreadableFile, match="frame 2: posted for tenant acme, in a file of tenant beta"):
-        group = new_group("orders", AT)
-        data = frames(group, "beta", [ndjson("{}")]) + frames(group, "acme", [ndjson("{}")])
         list(post_rows(Source(0, io.BytesIO(data), "posts", None, "beta")))
     with pytest.raises(UnreadableFile, match="frame 1: breaks off"):
         list(post_rows(Source(0, io.BytesIO(frames(group, "acme", [ndjson("{}")])[:-2]), "posts", None)))
