@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from include.contracts.json_schema import example_row, rules
-from include.contracts.model import Contract, Field
+from include.contracts.model import Contract, Field, LogicalType
 from include.gateway.openapi import PROBLEMS, Limits, example_receipt, openapi_document
 
 _FOLDER = Path(__file__).parent
@@ -100,6 +100,7 @@ def _field(field: Field) -> dict[str, Any]:
 def allowed(field: Field) -> str:
     """What a field may hold, in words; code in backticks."""
     parts = [", ".join(f"`{value}`" for value in field.enum)] if field.enum is not None else []
+    parts += {LogicalType.TIMESTAMP: ["ISO 8601 with `Z` or an offset"], LogicalType.DATE: ["`YYYY-MM-DD`"]}.get(field.logical_type, [])
     unit = f" {field.unit}" if field.unit else ""
     if field.minimum is not None and field.maximum is not None:
         parts.append(f"{field.minimum:,.10g} to {field.maximum:,.10g}{unit}")

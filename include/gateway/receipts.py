@@ -83,7 +83,7 @@ class Receipt(BaseModel):
     receipt: str
     stream: str
     status: Status = Field(
-        description="`received`: safe in the landing zone, not landed yet or not known to be; `landed`; `unreadable`: its file is damaged, operators see it."
+        description="`received`: safe in the landing zone, not landed yet or not known to be; `landed`; `unreadable`: its file is damaged or gone, see `detail`."
     )
     detail: str = Field(description="The same in words, and what to do.")
     stored_at: datetime = Field(description="When it was stored, UTC.")
@@ -220,9 +220,11 @@ class Receipts:
         if is_there is None or (not is_there and not is_asked):
             detail = "neither the landing zone nor the warehouse can say anything about receipts now; ask again after Retry-After seconds"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "10"})
-        if not is_there:
+        if is_there:
+            return _received(receipt, group, known, is_asked=is_asked)
+        if known is None:
             raise unknown
-        return _received(receipt, group, known, is_asked=is_asked)
+        return _gone(receipt, group, known)
 
     def _is_in_zone(self, address: str, receipt: str, post: int) -> bool | None:
         """Whether the zone holds a post; None if it cannot be asked. What is damaged was there."""
@@ -280,6 +282,15 @@ def _settled(receipt: str, group: GroupName, known: dict[str, Any]) -> Receipt:
         open_rows=known["open_rows"],
         refused=shown,
     )
+
+
+def _gone(receipt: str, group: GroupName, known: dict[str, Any]) -> Receipt:
+    """A file that the ledger knows and has not settled, and whose bytes have left the zone."""
+    if known["state"] == "restored":
+        status, detail = Status.LANDED, "its rows came back from the lake with those of its stream; what became of each when it landed is not known any more"
+    else:
+        status, detail = Status.UNREADABLE, "its file left the landing zone before it landed: tell the operators, and send the same body again"
+    return Receipt(receipt=receipt, stream=group.stream, status=status, detail=detail, stored_at=group.closed_at)
 
 
 def _received(receipt: str, group: GroupName, known: dict[str, Any] | None, *, is_asked: bool) -> Receipt:

@@ -152,7 +152,7 @@ class Attempt:
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
         write_movements(connection, contract.stream, batch_id, self._movements)
         ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at, self._kind)
-        self._drift.add(lost_columns(self._culprits.columns, self._arrivals))
+        self._drift.add(lost_columns(self._culprits.columns, contract, self._arrivals))
         write_drift(connection, contract, batch_id, started_at, self._drift, is_load=self._kind == "load")
         self._close_files(file_ids[wanted].tolist(), counts, batch_id, started_at)
         self._posts.write(connection, {at: int(file_ids[at]) for at in self._read_whole(wanted)}, self._counts)

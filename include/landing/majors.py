@@ -91,12 +91,18 @@ def _wanted_majors(chunk: Chunk, contract: Contract) -> NDArray[np.int64]:
 
 
 def _along(contract: Contract, chunk: Chunk, rows: list[int], *, is_newest: bool) -> Chunk:
-    """Some rows of a chunk, read along a major."""
+    """Some rows of a chunk, read along a major. What the server refused stays refused: it would refuse the row again, and the batch would never end."""
     if is_newest:
         return chunk if len(rows) == len(chunk) else chunk.only(rows)
     if chunk.again is not None:
-        return chunk.again(contract, rows)
-    return chunk_of_lines(contract, [chunk.originals[row] for row in rows], chunk.file_position[rows], chunk.row_number[rows])
+        part = chunk.again(contract, rows)
+    else:
+        part = chunk_of_lines(contract, [chunk.originals[row] for row in rows], chunk.file_position[rows], chunk.row_number[rows])
+    for place, row in enumerate(rows):
+        for error in chunk.errors.get(row, ()):
+            if error.code == Code.COPY_REFUSED:
+                part.refuse(place, error)
+    return part
 
 
 def _unknown_fields(extra: pl.Series, known: set[str]) -> NDArray[np.float64]:

@@ -33,10 +33,11 @@ from include.landing.crash import BackfillStep, crash_point
 from include.landing.errors import LandingBusy, LandingError, LandingUnbalanced
 from include.landing.identity import CONTENT_HASH, EVENT_ID, EXTRA, content_hashes, pseudonyms
 from include.landing.load import PSEUDONYM_KEY
+from include.landing.majors import judge
 from include.landing.movements import Movement, Movements, Reason, rows_by_partition, write_movements
 from include.landing.payload import encode_extra
 from include.landing.rows import Chunk
-from include.landing.validate import FILE_POSITION, check_field, check_rule
+from include.landing.validate import FILE_POSITION, ROW_NUMBER, check_field, check_rule
 from include.settings import secret
 from include.warehouse import Role, connect
 
@@ -360,7 +361,10 @@ def moved_values(
         kept[list(wrong)] = True
         places[field.name] = fits
         frame = frame.with_columns(values.zip_with(pl.Series(fits), frame[field.name]).alias(field.name))
-    for rule in contract.rules:
+    if contract.older:
+        frame, refused = _along_majors(frame, places, contract)
+        kept |= refused
+    for rule in () if contract.older else contract.rules:
         named = set(pl.sql_expr(rule.expression).meta.root_names()) & places.keys()
         if named:
             chunk = _bare_chunk(count)
@@ -385,6 +389,41 @@ def moved_values(
         personal = [field for field in fields if field.is_personal]
         frame = frame.with_columns([pseudonyms(frame[field.name], key).alias(str(field.pseudonym)) for field in personal])
     return frame.with_columns(content_hashes(frame, contract.columns)), changed, kept
+
+
+def _along_majors(frame: pl.DataFrame, places: dict[str, NDArray[np.bool_]], contract: Contract) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Takes back values that the major which a row follows does not know: of a copy that lands later they are in `_extra` too.
+
+    A row that no major takes with its new values, or that would follow another one now and lose a column by that, stays as it is.
+
+    Args:
+        frame: Rows with the new values in place.
+        places: By new column, shape (rows,), which rows got a value; changed here.
+        contract: The stream's contract, which has older majors.
+
+    Returns:
+        The rows, and shape (rows,) which of them no major takes.
+    """
+    zoned = frame.with_columns(pl.col(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+    def along(major: Contract, rows: Sequence[int]) -> Chunk:
+        part, chunk = zoned[list(rows)], _bare_chunk(len(rows))
+        others = {name: part[name].is_not_null().to_list() for name in contract.column_by_name if name not in major.by_name}
+        strangers = [dict.fromkeys((name for name, filled in others.items() if filled[row]), True) for row in range(len(rows))]
+        extra = [encode_extra(names) if names else None for names in strangers]
+        return replace(chunk, row_number=np.array(rows, dtype=np.int32), columns={name: part[name] for name in major.by_name}, extra=extra)
+
+    chunk = replace(along(contract, range(frame.height)), again=along)
+    judged = judge(chunk, contract, frame[EVENT_AT].to_physical().to_numpy()).accepted
+    unknown: dict[int, set[str]] = {row: set(json.loads(extra or "{}")) for row, extra in judged.select(ROW_NUMBER, EXTRA).iter_rows()}
+    refused, placed = np.zeros(frame.height, dtype=bool), {name: fits.copy() for name, fits in places.items()}
+    for row in np.flatnonzero(np.any(list(placed.values()), axis=0)).tolist():
+        refused[row] = row not in unknown
+        loses_column = any(name not in placed or not placed[name][row] for name in unknown.get(row, ()))
+        for name, fits in places.items():
+            fits[row] &= not (refused[row] or loses_column or name in unknown[row])
+    taken_back = {name: pl.Series(placed[name] & ~fits) for name, fits in places.items()}
+    return frame.with_columns([pl.when(back).then(None).otherwise(pl.col(name)).alias(name) for name, back in taken_back.items()]), refused
 
 
 def _typed_values(found: Sequence[object], formats: Sequence[str], field: Field) -> tuple[pl.Series, set[int]]:

@@ -225,7 +225,7 @@ class ObjectStore:
             scratch.unlink(missing_ok=True)
 
     def _make_folder(self, folder: Path) -> None:
-        """Makes a folder that is still there after a loss of power: the names of it and of the folders above it are on disk."""
+        """Makes a folder and those above it; each name is on disk, else a power cut could take a file with its folder."""
         if folder in self._lasting and folder.is_dir():
             return
         folder.mkdir(parents=True, exist_ok=True)

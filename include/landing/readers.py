@@ -174,6 +174,8 @@ def _csv_chunk(source: Source, text: TextRows, contract: Contract) -> Chunk:
             columns[name] = text.column(index)
     chunk = Chunk(_positions(source, count), np.array(text.numbers, dtype=np.int32), text.originals, columns, tenants, [None] * count, is_text=True)
     refuse_malformed(chunk, text)
+    # Of a file without a header the first row stands for its names, which drift would show to everyone. No row of it is accepted.
+    unknown = unknown if known or not contract.personal_fields else {}
     for row, record in enumerate(text.records):
         extra = {name: record[index] for name, index in unknown.items() if record[index]}
         if extra:

@@ -26,6 +26,7 @@ from include.landing.columns import MICROSECONDS
 from include.landing.conflicts import Entry
 from include.landing.crash import ReplayStep, crash_point
 from include.landing.culprits import Culprits
+from include.landing.drift import Drift
 from include.landing.errors import LandingUnbalanced
 from include.landing.identity import Keys
 from include.landing.ledger import Arrival, FileCounts
@@ -288,6 +289,8 @@ class ReplayAttempt(Attempt):
         return pl.Series([stamp.started_at.astimezone(UTC).replace(tzinfo=None)], dtype=MICROSECONDS).new_from_index(0, frame.height)
 
     def _load(self, prepared: Prepared, batch_id: int, file_ids: NDArray[np.int64]) -> None:
+        if not self._whole.keys() >= set(np.flatnonzero(prepared.read).tolist()):
+            prepared = replace(prepared, drift=Drift())  # these rows were counted when their file landed
         super()._load(prepared, batch_id, file_ids)
         self._mark(batch_id)
 

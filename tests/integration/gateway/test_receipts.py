@@ -230,6 +230,36 @@ def test_a_warehouse_that_hangs_is_given_up_and_left_alone_for_a_while(warehouse
     assert sum("did not answer for receipts" in record.message for record in caplog.records) == 1
 
 
+def test_a_question_that_waits_for_a_lock_is_given_up(warehouse):
+    (receipt,) = put_posts(STREAM, [ndjson(telemetry("m1", at(0, 1)))], arrived_at=at(0, 2))
+    land()
+    with connect(Role.OWNER) as migration:
+
+        def lock_second():
+            asked.append(len(asked))
+            if asked[-1] == 1:
+                migration.execute("lock table ops.post_result in access exclusive mode")
+            elif asked[-1] == 2:
+                migration.rollback()
+
+        asked = []
+        said = [answer.body["status"] for answer in ask(receipt, receipt, receipt, before_each=lock_second, answer_s=0.5, rest_s=0)]
+    assert said == ["landed", "received", "landed"]
+
+
+def test_a_file_that_left_the_zone_before_its_rows_were_settled_is_told(warehouse):
+    (receipt,) = put_posts(STREAM, [ndjson(telemetry("m1", at(0, 1)))], arrived_at=at(0, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("include.landing.batch.judge", lambda *_: 1 / 0)
+        land()
+    (path,) = warehouse.zone_dir.rglob("*.posts")
+    path.unlink()
+    answer = ask(receipt).body
+    assert (answer["status"], "tell the operators" in answer["detail"]) == ("unreadable", True)
+    warehouse.execute("update ops.file set state = 'restored'")
+    assert [ask(receipt).body[name] for name in ("status", "rows")] == ["landed", None]
+
+
 def test_connections_survive_a_restart_of_the_server(warehouse):
     (receipt,) = put_posts(STREAM, [ndjson(telemetry("m1", at(0, 1)))], arrived_at=at(0, 2))
     land()

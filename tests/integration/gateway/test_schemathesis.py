@@ -21,7 +21,9 @@ from tests.conftest import Warehouse
 from tests.support.gateway import running_gateway
 
 SEED = 20240115
-EXAMPLES = 5
+EXAMPLES = 10
+# Of streams one with nested fields and one with rules stand for all: the path is the same code, and tests/unit/contracts holds every schema against landing.
+PATHS = r"^(/v1/streams/(device_telemetry|orders)/events|/v1/receipts/.*|/[a-z.]+)$"
 # What no schema can say: see include/contracts/json_schema.py.
 UNSAYABLE = {"event_time_out_of_range", "bad_timestamp", "lone_surrogate", "nul_character", "number_out_of_range", "foreign_tenant"}
 
@@ -74,7 +76,7 @@ def test_the_gateway_keeps_its_document(warehouse: Warehouse, tmp_path: Path) ->
                 },
             }
         )
-        schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json", config=config)
+        schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json", config=config).include(path_regex=PATHS)
         wrong: list[str] = []
         answers: Counter[tuple[str, int]] = Counter()
         checks: Counter[str] = Counter()

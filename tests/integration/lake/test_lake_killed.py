@@ -14,7 +14,8 @@ from include.lake.sweep import sweep_stream
 from include.landing import check_partitions, land_pending
 from include.warehouse import Role, connect
 from tests.conftest import set_environment
-from tests.support.lake import KILLED, assert_lake_is_raw, bytes_of, drop_month, killed_at, lake_rows, stored_rows
+from tests.support.killed import KILLED, killed_at
+from tests.support.lake import assert_lake_is_raw, bytes_of, drop_month, lake_rows, stored_rows
 from tests.support.landing import assert_balanced
 from tests.support.payloads import at, order, put, telemetry
 

@@ -16,7 +16,8 @@ from tests.conftest import TEMPLATE, TEST_DATABASE, Warehouse
 from tests.integration.landing.test_new_columns import widen
 from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, leave, rows_in_raw, states
 from tests.support.databases import clone_database, drop_database
-from tests.support.lake import KILLED, assert_lake_is_raw, killed_at, stored_rows
+from tests.support.killed import KILLED, killed_at
+from tests.support.lake import assert_lake_is_raw, stored_rows
 from tests.support.landing import assert_balanced
 from tests.support.payloads import Payload, at, order, telemetry
 from tests.support.press import contracts_of

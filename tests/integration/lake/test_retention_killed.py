@@ -18,7 +18,7 @@ from include.landing.replay import replay
 from include.warehouse import Role, connect
 from tests.conftest import set_environment
 from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, leave, readings, rows_in_raw, states
-from tests.support.lake import KILLED, killed_at
+from tests.support.killed import KILLED, killed_at
 from tests.support.landing import assert_balanced, raw_rows
 from tests.support.payloads import at, order, put, telemetry
 from tests.support.scenario import File, land

@@ -220,6 +220,21 @@ def test_rows_recounted_after_a_replay_of_the_whole_file_change_its_results(ware
     assert warehouse.rows(RESULTS) == [([1, 2], [1, 0], [0, 1], [0, 0], [0, 0])]
 
 
+def test_rows_recounted_after_a_replay_of_themselves_change_nothing_that_their_post_counts(warehouse, monkeypatch):
+    contract = replace(load_contract("orders"), version_field=None, on_conflict=OnConflict.QUARANTINE)
+    monkeypatch.setattr("include.landing.replay.load_contract", lambda stream: contract)
+    land_under(monkeypatch, with_field(contract, "channel_code", enum=("in_store",)))
+    put_posts("orders", [ndjson("{"), ndjson(order("o1", "c2", at(1)))], arrived_at=at(5, 0, 1))
+    land(warehouse, "orders")
+    assert again(warehouse, "orders").accepted == 1
+    before = warehouse.rows(RESULTS)
+    monkeypatch.setattr("include.landing.load.load_contract", lambda stream: contract)
+    put("orders", [order("o1", "c1", at(1))], arrived_at=at(5), tenant="acme")
+    assert land(warehouse, "orders").accepted == 1
+    assert len(list_quarantined(Filter(code="conflict"))) == 1
+    assert warehouse.rows(RESULTS) == before == [([1, 2], [0, 0], [1, 1], [0, 0], [0, 0])]
+
+
 def _damaged(_):
     from include.landing.posts import BrokenFrames
 

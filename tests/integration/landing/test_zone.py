@@ -165,6 +165,18 @@ def test_a_large_file_is_copied_from_disk_and_read_in_pieces(zone, tmp_path):
     assert [each.address for each in zone.list("orders", at(0), at(1))] == [file.address]  # no scratch file is left or shown
 
 
+def test_a_new_file_is_on_disk_with_the_names_of_all_its_folders(tmp_path, monkeypatch):
+    synced: list[Path] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()), sync(descriptor)))
+    tmp_path.joinpath("zone").mkdir()
+    stored = Zone((tmp_path / "zone").as_uri()).put("orders", b"{}", arrived_at=datetime(2026, 3, 1, 10, tzinfo=UTC), name="a.ndjson", tenant="shop_1")
+    file = tmp_path / "zone" / stored.address
+    assert synced[-1] == file.parent
+    assert synced[-2].parent == file.parent
+    assert synced[:-2] == [tmp_path / "zone" / folder for folder in (".", "orders", "orders/dt=2026-03-01", "orders/dt=2026-03-01/hr=10")]
+
+
 def test_what_is_not_complete_yet_or_not_in_an_hour_is_no_file_of_the_zone(zone):
     for name in (".hidden.csv", "_temporary.csv"):
         write(zone, f"orders/dt=2026-03-01/hr=00/{name}", b"x")

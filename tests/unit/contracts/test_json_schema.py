@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError, validators
+from typer.testing import CliRunner
 
+from include.cli import app
 from include.contracts import CONTRACTS_FOLDER, load_contract, streams
 from include.contracts.json_schema import DIALECT, MAX_TENANT_CHARACTERS, TENANT_PATH, example_row, row_schema, schema_document
 from include.contracts.majors import join_majors
@@ -94,12 +96,19 @@ def _whole_match(_: object, pattern: str, instance: object, __: object) -> Itera
 Validator = validators.extend(Draft202012Validator, {"pattern": _whole_match})
 
 
+def judged(contract: Contract, payloads: list[Any]) -> list[list[rows.RowError]]:
+    """What landing holds against each row; nothing where it takes it."""
+    count = len(payloads)
+    chunk = chunk_of_lines(contract, [json.dumps(payload).encode() for payload in payloads], np.zeros(count, dtype=np.int32), np.arange(count, dtype=np.int32))
+    found = judge(chunk, contract, np.full(count, int(ARRIVED_AT.timestamp() * 1_000_000)))
+    assert len(found.accepted) + len(found.rejected) == count
+    errors = {row.row_number: list(row.errors) for row in found.rejected}
+    return [errors.get(row, []) for row in range(count)]
+
+
 def errors_of(contract: Contract, payload: object) -> list[rows.RowError]:
     """What landing holds against a row; nothing where it takes it."""
-    chunk = chunk_of_lines(contract, [json.dumps(payload).encode()], np.zeros(1, dtype=np.int32), np.ones(1, dtype=np.int32))
-    judged = judge(chunk, contract, np.array([int(ARRIVED_AT.timestamp() * 1_000_000)]))
-    assert len(judged.accepted) + len(judged.rejected) == 1
-    return [error for row in judged.rejected for error in row.errors]
+    return judged(contract, [payload])[0]
 
 
 def unsayable(contract: Contract, error: rows.RowError) -> bool:
@@ -144,11 +153,39 @@ def good(field: Field) -> st.SearchStrategy[Any]:
             return st.sampled_from(["2024-01-15T10:30:00.000Z", "2024-02-29t23:59:59,123456789+0530", "2025-12-31 00:00-08", "2026-02-28T12:00:00z"])
 
 
-def edges(field: Field) -> st.SearchStrategy[Any]:
-    """Values around what the field allows."""
+def edges(field: Field) -> list[Any]:
+    """Values around what the field allows, and one of each kind."""
     near = [bound + step for bound in (field.minimum, field.maximum) if bound is not None for step in (-1, -0.5, 0, 0.5, 1)]
-    long = [character * length for length in (field.max_length, (field.max_length or 0) + 1) if length for character in "a𝒳"]
-    return st.sampled_from([*near, *long, "", " ", None])
+    long = [character * length for length in (field.max_length, (field.max_length or 0) + 1) if length and field.max_length for character in "a𝒳"]
+    named = [text for value in field.enum or () for text in (value, value.upper(), f"{value} ")]
+    times = ["2024-02-29", "2024-02-30", "2024-01-15T10:30:00Z", "2024-01-15T10:30", "2024-13-01T10:30:00Z", "2024-01-15 10:30:00,5+01"]
+    kinds: list[Any] = [
+        None,
+        True,
+        0,
+        1,
+        1.0,
+        1.5,
+        -1,
+        2**63 - 1,
+        2**63,
+        1e300,
+        10**309,
+        "1",
+        "",
+        " ",
+        "a",
+        " a",
+        "a ",
+        "a b",
+        "a\nb",
+        "a\x00b",
+        "AB",
+        "ABC",
+        [],
+        {},
+    ]
+    return [*near, *long, *named, *times, *kinds, *field.examples]
 
 
 @st.composite
@@ -160,7 +197,7 @@ def payloads(draw: st.DrawFn, contract: Contract) -> dict[str, Any]:
     for field in followed.fields:
         is_version = field.name == contract.schema_version_field
         if field in spoiled:
-            value = draw(VERSIONS | st.integers(0, 4) | TEXT if is_version else ODD | edges(field) | st.just(ABSENT))
+            value = draw(VERSIONS | st.integers(0, 4) | TEXT if is_version else ODD | st.sampled_from([*edges(field), ABSENT]))
         elif is_version or not (field.required or draw(st.booleans())):
             value = ABSENT
         else:
@@ -178,6 +215,19 @@ def payloads(draw: st.DrawFn, contract: Contract) -> dict[str, Any]:
     return row
 
 
+def changed_row(row: dict[str, Any], path: tuple[str, ...], value: object) -> dict[str, Any]:
+    """The row with another value at a place."""
+    inner = value if len(path) == 1 else changed_row(row.get(path[0], {}), path[1:], value)
+    return {**row, path[0]: inner}
+
+
+def assert_agreed(contract: Contract, row: dict[str, Any], errors: list[rows.RowError], refusals: list[ValidationError]) -> None:
+    if not errors:
+        assert not refusals, f"landing takes {row}, the schema does not: {refusals[0].message}"
+    elif not refusals:
+        assert all(unsayable(contract, error) for error in errors), f"the schema takes {row}, landing does not: {errors}"
+
+
 @pytest.mark.parametrize("name", sorted(CONTRACTS))
 def test_schema_and_landing_agree(name: str) -> None:
     contract = CONTRACTS[name]
@@ -187,15 +237,33 @@ def test_schema_and_landing_agree(name: str) -> None:
     @PROPERTY
     @given(payloads(contract))
     def agree(payload: dict[str, Any]) -> None:
-        errors, refusals = errors_of(contract, payload), list(validator.iter_errors(payload))
+        refusals = list(validator.iter_errors(payload))
         seen["refused" if refusals else "taken"] += 1
-        if not errors:
-            assert not refusals, f"landing takes {payload}, the schema does not: {refusals[0].message}"
-        elif not refusals:
-            assert all(unsayable(contract, error) for error in errors), f"the schema takes {payload}, landing does not: {errors}"
+        assert_agreed(contract, payload, errors_of(contract, payload), refusals)
 
     agree()
     assert min(seen.values()) >= 10, f"the property saw hardly any rows of one kind: {seen}"
+
+
+BASES: dict[str, dict[str, Any]] = {
+    "gate": {"at": "2024-01-15T10:30:00Z", "gate": {"id": "g"}, "turns": 1, "locked": False},
+    PRESS: {"pressId": "p", "at": "2024-01-15T10:30:00Z", "plate": {"temperature": 20.0}},
+}
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACTS))
+def test_schema_and_landing_agree_at_every_edge(name: str) -> None:
+    contract = CONTRACTS[name]
+    base = BASES.get(name) or example_row(contract) or {}
+    groups = {field.path[:depth] for field in contract.fields for depth in range(1, len(field.path))}
+    changed = [changed_row(base, group, value) for group in sorted(groups) for value in (None, 1, "", [], {})]
+    for field in contract.fields:
+        # 2.0 and 2 are the same to JSON Schema, and 2.0 is no version to landing.
+        values = [value for value in edges(field) if not (field.name == contract.schema_version_field and isinstance(value, float))]
+        changed += [changed_row(base, field.path, value) for value in values]
+    validator = Validator(row_schema(contract))
+    for row, errors in zip(changed, judged(contract, changed), strict=True):
+        assert_agreed(contract, row, errors, list(validator.iter_errors(row)))
 
 
 @pytest.mark.parametrize(
@@ -233,8 +301,8 @@ def test_schema_and_landing_agree(name: str) -> None:
     ],
 )
 def test_both_say_the_same(name: str, changes: dict[str, Any], is_taken: bool) -> None:
-    base = {"gate": {"at": "2024-01-15T10:30:00Z", "gate": {"id": "g"}, "turns": 1, "locked": False}, PRESS: {"pressId": "p", "at": "2024-01-15T10:30:00Z"}}
-    payload = base[name] | changes
+    base = {key: value for key, value in BASES[name].items() if key != "plate"}
+    payload = base | changes
     assert Validator(row_schema(CONTRACTS[name])).is_valid(payload) is is_taken
     assert (errors_of(CONTRACTS[name], payload) == []) is is_taken
 
@@ -287,6 +355,11 @@ def test_an_example_has_the_type_of_its_field() -> None:
     for wrong in ("[two]", "[2.5]", "[true]"):
         with pytest.raises(Exception, match=r"orders\.yaml.*quantity\.examples.*is no integer"):
             parse_contract_text(text.replace("examples: [2]", f"examples: {wrong}"), "orders.yaml")
+
+
+def test_the_command_prints_the_schema() -> None:
+    printed = CliRunner().invoke(app, ["contracts", "schema", "orders"])
+    assert json.loads(printed.stdout) == json.loads(json.dumps(schema_document(load_contract("orders"))))
 
 
 def test_constants_are_those_of_landing() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -213,6 +214,17 @@ def test_missing_secrets_are_named_before_anything_is_done(image: Image) -> None
     assert code == 1
     assert "WAREHOUSE_ADMIN_URL" in output
     assert "docker/make-secrets" in output
+    assert "Traceback" not in output
+
+
+def test_keys_are_made_beside_the_administrator_and_nowhere_else(image: Image) -> None:
+    code, output = image.run("prepare", "key", "create", "--tenant", "shop_7", "--stream", "orders")
+    assert code == 0, output
+    assert re.search(r"^tmk_[0-9a-f]{16}_[0-9a-f]{64}$", output, re.MULTILINE), output
+    assert image.rows("tidemark", "select tenant_id, streams from ops.api_key") == [("shop_7", ["orders"])]
+    code, output = image.run("gateway", "key", "create", "--tenant", "shop_7")
+    assert code == 1
+    assert "TIDEMARK_KEYS_PASSWORD" in output
     assert "Traceback" not in output
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31
+from typer.testing import CliRunner
 
+from include.cli import app
 from include.contracts import load_contract, streams
 from include.contracts.model import Contract
 from include.gateway.openapi import PROBLEMS, RECEIPT, Limits, openapi_document
@@ -55,6 +57,10 @@ def test_the_document_is_valid_openapi_and_every_reference_leads_somewhere() -> 
         Draft202012Validator.check_schema(schema)
     ids = [operation["operationId"] for path in found["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids)) == len(streams()) + 6
+
+
+def test_the_command_prints_the_document() -> None:
+    assert json.loads(CliRunner().invoke(app, ["contracts", "openapi"]).stdout) == document()
 
 
 def test_the_check_of_validity_can_fail() -> None:

@@ -23,7 +23,7 @@ comment on table ops.post_result is
 comment on column ops.post_result.first_rows is 'Row number, in the file, of the first row of each post; the next post''s number ends it.';
 
 grant select, insert, update, maintain on ops.post_result to tidemark_loader;
-grant select on ops.post_result to tidemark_transformer, tidemark_analyst;
+grant select on ops.post_result to tidemark_analyst;
 """
 
 # Security definer, because the gateway's role may read neither quarantine nor originals; what the rows said is not in the answer.
