@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from include.settings import get_settings, read_secrets
 
 READ_BYTES = 8 << 20  # of one request to S3; a reader holds about twice that
 _COPY_BYTES = 4 << 20
-_FOLDERS = threading.Lock()
+_REMEMBERED = 1000  # folders
 # Names of botocore's own variables. Where the secrets file has none of them, botocore looks at the environment, ~/.aws and the machine's role, as everywhere.
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
 
@@ -50,6 +49,7 @@ class ObjectStore:
         self.url, self.setting = url, setting
         self.fs, self.root = open_store(url, setting)
         self.is_local = url.startswith("file:")
+        self._lasting: set[Path] = set()
 
     def full(self, address: str) -> str:
         """Path of an address in the file system."""
@@ -217,12 +217,26 @@ class ObjectStore:
     @contextmanager
     def _scratch_beside(self, address: str) -> Iterator[Path]:
         target = Path(self.full(address))
-        _make_folder(target.parent)
+        self._make_folder(target.parent)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Makes a folder and those above it; each name is on disk, else a power cut could take a file with its folder."""
+        if folder in self._lasting and folder.is_dir():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not only where it was missing: who made it a moment ago may not have come so far, and our file must not be lost with it.
+        for made in (folder, *folder.parents):
+            _sync(made.parent)
+            if made == Path(self.root):
+                break
+        if len(self._lasting) >= _REMEMBERED:
+            self._lasting.clear()
+        self._lasting.add(folder)
 
     def _name_local(self, scratch: Path, address: str, *, is_new: bool) -> None:
         target = Path(self.full(address))
@@ -257,15 +271,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder and those above it; each new name is on disk, else a power cut could take the file with its folder."""
-    with _FOLDERS:  # a folder that another thread has just made may not be on disk yet, and our file must not count as written before it is
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for made in reversed(missing):
-            _sync(made.parent)
 
 
 def _link(scratch: Path, target: Path) -> bool:
