@@ -20,6 +20,7 @@ from include.gateway.app import Parts, make_app
 from include.gateway.background import Repeated
 from include.gateway.connection import Guard, GuardedProtocol
 from include.gateway.disk import ZoneWatch, sweep_scratch
+from include.gateway.handshakes import BACKLOG, TlsListener
 from include.gateway.health import health_router, readiness
 from include.gateway.intake import Budget, Intake
 from include.gateway.keys.ring import REFRESH_S, KeyRing
@@ -34,8 +35,6 @@ from include.landing.object_store import ObjectStore
 from include.landing.zone import Zone
 from include.settings import Settings
 
-BACKLOG = 4096
-HANDSHAKE_S = 10.0
 STOP_S = 8  # the supervisor kills after 15
 SPARE_FILES = 200  # descriptors that are not connections
 SWEEP_EVERY_S = 3600.0
@@ -61,6 +60,7 @@ class GatewayServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, guard: Guard, intake: Intake) -> None:
         super().__init__(config)
         self._guard, self._intake = guard, intake
+        self._listener: TlsListener | None = None
         self._tending: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -75,13 +75,15 @@ class GatewayServer(uvicorn.Server):
             made: asyncio.Protocol = config.http_protocol_class(config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop)  # type: ignore[call-arg]
             return made
 
-        handshake = HANDSHAKE_S if config.ssl else None
+        self.servers = []
         try:
-            server = await loop.create_server(protocol, config.host, config.port, ssl=config.ssl, ssl_handshake_timeout=handshake, backlog=BACKLOG)
+            if config.ssl is not None:
+                self._listener = TlsListener(config.host, config.port, config.ssl, protocol, self._guard, self.server_state)
+            else:
+                self.servers = [await loop.create_server(protocol, config.host, config.port, backlog=BACKLOG)]
         except OSError as error:
             await self.lifespan.shutdown()
             raise GatewayError(f"cannot listen on {config.host}:{config.port}: {error.strerror}; stop what does, or set TIDEMARK_GATEWAY_PORT") from error
-        self.servers = [server]
         self._tending = loop.create_task(self._guard.tend(self.server_state))
         self.started = True
         scheme = "https" if config.ssl else "http"
@@ -90,6 +92,8 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes nothing more, stores and acknowledges what it has, and ends."""
         self._intake.flush()
+        if self._listener is not None:
+            self._listener.close()
         try:
             await super().shutdown(sockets)
         finally:
