@@ -107,7 +107,7 @@ def _show_refused(refused: Sequence[Mapping[str, Any]]) -> None:
 def _wait_for(client: GatewayClient, sent: Sequence[Taken]) -> dict[str, dict[str, Any]]:
     """What became of posts, by receipt, row numbers being those in the file; posts that are still waiting after half an hour are missing.
 
-    Posts land about in their order, so one is asked for at a time. Where nobody answers the rest is missing: they are safe, and their receipts are yet to be told.
+    Posts land about in their order, so one is asked for at a time. Where nobody answers the rest is missing: what is safe is to be told all the same.
     """
     from include.gateway.client import ClientError
     from include.gateway.sending import in_file

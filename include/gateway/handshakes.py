@@ -84,9 +84,7 @@ class TlsListener:
     async def _agree(self, connection: socket.socket) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            await loop.connect_accepted_socket(
-                self._protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=GOODBYE_S
-            )
+            await loop.connect_accepted_socket(self._protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=GOODBYE_S)
         except OSError:  # no TLS, no certificate, too slow, or gone; whoever it was learns it from TLS
             connection.close()
         finally:

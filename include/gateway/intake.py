@@ -19,6 +19,7 @@ from include.gateway.problems import Problem
 from include.landing.posts import GroupName, Post, frame, new_group
 
 COMMITS = 8  # groups that are written at the same time; each mostly waits for the disk
+KEY_SHARE = 2  # one key has at most half of the memory for bodies, so that it cannot keep the others out
 RETRY_BUSY_S, RETRY_ZONE_S = 1, 5
 
 logger = logging.getLogger("tidemark.gateway")
@@ -32,7 +33,7 @@ class Store(Protocol):
 
 
 class Budget:
-    """Bytes of bodies that are being received or wait to be stored. One key has at most half of them, so that it cannot keep the others out.
+    """Bytes of bodies that are being received or wait to be stored. One key has at most its share of them.
 
     Args:
         limit: Most bytes.
@@ -52,7 +53,7 @@ class Budget:
 
         def reserve(size: int) -> None:
             nonlocal held
-            if self.used + size > self.limit or self._by_key[key_id] + size > self.limit // 2:
+            if self.used + size > self.limit or self._by_key[key_id] + size > self.limit // KEY_SHARE:
                 detail = "more posts wait to be stored than the gateway may hold in memory; send the same body again after Retry-After seconds"
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_BUSY_S)})
             self.used += size

@@ -13,7 +13,7 @@ from typing import Any
 
 from include.contracts.json_schema import DIALECT, example_row, row_schema
 from include.contracts.model import Contract
-from include.gateway.bodies import ENCODINGS, JSON, NDJSON
+from include.gateway.bodies import ENCODINGS, JSON, MAX_ROWS, NDJSON
 from include.gateway.problems import MEDIA_TYPE
 from include.gateway.receipts import Receipt
 
@@ -28,8 +28,8 @@ INTRODUCTION = """\
 Devices, tills and shops post events; `202` means that the bytes are on disk, and its receipt tells later what became of each row.
 
 **Body.** A JSON object, a JSON array of objects, or NDJSON (an object a line), in UTF-8, as it is or compressed with gzip or zstd: at most {body_bytes:,} bytes
-as sent and {plain_bytes:,} unpacked. Rows that break their contract do not stop the others: they go to the quarantine, and the receipt says why.
-With `?validate=strict` the answer says so at once, and nothing is stored if any row fails.
+as sent and {plain_bytes:,} unpacked, and {most_rows:,} lines or elements. Rows that break their contract do not stop the others: they go to the quarantine,
+and the receipt says why. With `?validate=strict` the answer says so at once, and nothing is stored if any row fails.
 
 **Sending again.** 429 and 503: the same body again after `Retry-After` seconds. No answer, 408 or 5xx: the same body again, later and later, by chance.
 Any other 4xx: mend the request first. The same body again does no harm: each event has an identity, and a copy of one is counted as `duplicate`.
@@ -118,7 +118,7 @@ def openapi_document(contracts: Sequence[Contract], limits: Limits) -> Part:
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
-        "info": {"title": "Tidemark gateway", "version": VERSION, "description": INTRODUCTION.format(**vars(limits))},
+        "info": {"title": "Tidemark gateway", "version": VERSION, "description": INTRODUCTION.format(**vars(limits), most_rows=MAX_ROWS)},
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
         "tags": [

@@ -22,7 +22,7 @@ from include.gateway.connection import Guard, GuardedProtocol
 from include.gateway.disk import ZoneWatch, sweep_scratch
 from include.gateway.handshakes import BACKLOG, TlsListener
 from include.gateway.health import health_router, readiness
-from include.gateway.intake import Budget, Intake
+from include.gateway.intake import KEY_SHARE, Budget, Intake
 from include.gateway.keys.ring import REFRESH_S, KeyRing
 from include.gateway.metrics import Metrics, State
 from include.gateway.openapi import Limits
@@ -33,7 +33,7 @@ from include.gateway.strict import refuse_bad_rows
 from include.gateway.tls import RENEW_S, ServerTls, server_tls, tls_options
 from include.landing.object_store import ObjectStore
 from include.landing.zone import Zone
-from include.settings import Settings
+from include.settings import Settings, SettingsError
 
 STOP_S = 8  # the supervisor kills after 15
 SPARE_FILES = 200  # descriptors that are not connections
@@ -106,9 +106,14 @@ def make_server(settings: Settings) -> GatewayServer:
 
     Raises:
         ZoneError: If the zone's address is none.
-        SettingsError: If certificate, key or authority cannot be used.
+        SettingsError: If certificate, key or authority cannot be used, or a body that is not too large would never find room.
     """
     tls = server_tls(settings)
+    if settings.gateway_body_bytes > settings.gateway_pending_bytes // KEY_SHARE:
+        raise SettingsError(
+            f"TIDEMARK_GATEWAY_PENDING_BYTES ({settings.gateway_pending_bytes}) must be at least {KEY_SHARE} times TIDEMARK_GATEWAY_BODY_BYTES "
+            f"({settings.gateway_body_bytes}): no key has more than that share, so its largest bodies would be told to come again for ever"
+        )
     keys = KeyRing(settings.home / "gateway" / "keys.json")
     store = ObjectStore(settings.zone_url, "TIDEMARK_LANDING_URL")
     watch = ZoneWatch(store, settings.gateway_free_bytes)

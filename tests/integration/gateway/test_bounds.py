@@ -77,7 +77,9 @@ def test_the_worst_bodies_that_fit_take_little_memory(gateway: Gateway) -> None:
         assert grown < 250, f"{name}: {grown:.0f} MiB"
 
 
-@pytest.mark.parametrize(("content_type", "text"), [("application/x-ndjson", b"\n" * (15 * MIB) + b"{}"), ("application/json", b"{" + b"\n" * (15 * MIB) + b"}")])
+@pytest.mark.parametrize(
+    ("content_type", "text"), [("application/x-ndjson", b"\n" * (15 * MIB) + b"{}"), ("application/json", b"{" + b"\n" * (15 * MIB) + b"}")]
+)
 def test_blank_lines_take_little_memory_where_they_are_judged(gateway: Gateway, content_type: str, text: bytes) -> None:
     before = gateway.reset_peak()
     answer = gateway.post(gzip.compress(text, 9), content_type=content_type, encoding="gzip", query="?validate=strict")

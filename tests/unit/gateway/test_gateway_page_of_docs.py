@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from include.contracts import load_contract
+from include.gateway import bodies
 from include.gateway.metrics import PREFIX, Metrics
 from include.gateway.openapi import PROBLEMS, Limits, openapi_document
-from include.gateway import bodies
 from include.gateway.strict import MAX_ROWS
 from include.settings import REPOSITORY, Settings
 from tests.unit.gateway.test_operation import CALM
