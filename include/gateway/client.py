@@ -189,7 +189,10 @@ class GatewayClient:
         try:
             return self._retrying(attempt)
         except _AgainError as error:
-            raise GatewayUnavailable(f"{self.url}: {error}", "the same post may be sent again: events that are there already count once") from None
+            hint = "the same post may be sent again: events that are there already count once"
+            if self.url.startswith("https:") and isinstance(error.__cause__, httpx.RemoteProtocolError | httpx.ReadError):
+                hint += "; a gateway that wants certificates of devices breaks off without one that it trusts: --cert and --cert-key"
+            raise GatewayUnavailable(f"{self.url}: {error}", hint) from None
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:  # noqa: ANN401 - what httpx takes
         """One request; answers that settle nothing are `_AgainError`, refusals `PostRefused`."""
@@ -246,7 +249,7 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _certificate_error(error: BaseException | None) -> str | None:
-    """Why a certificate was not trusted, or ours was not taken; None where an error is about something else."""
+    """Why the gateway's certificate was not trusted; None where an error is about something else."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {error.verify_message}"

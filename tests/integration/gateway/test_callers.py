@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from include.gateway.client import GatewayClient, GatewayUnavailable
 from include.gateway.keys import administration
 from include.landing import land_pending
 from include.landing.posts import locate
@@ -146,6 +147,10 @@ def test_devices_post_over_tls_with_a_certificate_of_their_own(house: SimpleName
         for device in (None, strangers.issue("till"), fleet.issue("old", ends=datetime(2020, 2, 1, tzinfo=UTC))):
             with pytest.raises((httpx.TransportError, ssl.SSLError)):
                 httpx.post(url, content=BODY, headers=headers, verify=secure(house.ca.certificate, device), timeout=30)
+        with GatewayClient(f"https://127.0.0.1:{gateway.port}", gateway.key, ca=house.ca.certificate, patience_s=0) as sender:
+            with pytest.raises(GatewayUnavailable) as given_up:
+                sender.post(STREAM, BODY)
+            assert "--cert" in given_up.value.hint
         with pytest.raises(httpx.TransportError):
             httpx.post(url.replace("https", "http"), content=BODY, headers=headers, timeout=30)
         assert len(gateway.posts()) == 1
