@@ -29,7 +29,7 @@ def post(
     stream: Annotated[str, typer.Option("--stream", help="Stream of its rows.")],
     url: Annotated[str | None, typer.Option("--url", help="Address of the gateway; that of this stack where nothing is said.")] = None,
     key: Annotated[
-        str | None, typer.Option("--key", envvar="TIDEMARK_API_KEY", help="API key; better in the variable, because others can see a command line.")
+        str | None, typer.Option("--key", envvar="TIDEMARK_API_KEY", help="API key, better in the variable; that of this machine for its own gateway.")
     ] = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Most rows of one post; a post also ends at 1 MiB.")] = 5_000,
     validate: Annotated[str | None, typer.Option("--validate", help="`strict`: take a post only if every row of it is valid.")] = None,
