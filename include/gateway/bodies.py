@@ -26,7 +26,7 @@ from include.landing.source import Source, blocks
 JSON, NDJSON = "application/json", "application/x-ndjson"
 CONTENT_TYPES = (JSON, NDJSON)
 ENCODINGS = ("identity", "gzip", "zstd")
-QUICK_BYTES = 32 << 10  # a plain body up to this size is judged in less time than handing it to a thread takes
+QUICK_BYTES = 64 << 10  # a plain body up to this size is judged in less time than handing it to a thread takes
 
 _ALIASES = {"": "identity", "x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
 _PIECE_BYTES = 256 << 10

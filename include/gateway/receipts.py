@@ -8,6 +8,7 @@ after one that was not answered.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import logging
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO, cast
 
 import psycopg
 from fastapi import APIRouter, Path
@@ -83,7 +84,7 @@ class Receipt(BaseModel):
     receipt: str
     stream: str
     status: Status = Field(
-        description="`received`: safe in the landing zone, not landed yet or not known to be; `landed`; `unreadable`: its file is damaged or gone, see `detail`."
+        description="`received`: safe in the landing zone, not landed yet or not known to be; `landed`; `unreadable`: its file is damaged or gone."
     )
     detail: str = Field(description="The same in words, and what to do.")
     stored_at: datetime = Field(description="When it was stored, UTC.")
@@ -233,7 +234,9 @@ class Receipts:
             if file is None:
                 return False
             with self._zone.open(file) as stream:
-                return any(head.receipt == receipt for head, _ in itertools.islice(read_frames(stream), post - 1, post))
+                # Lines of a stream without a buffer are read byte by byte: two thousand posts take a second instead of milliseconds.
+                frames = read_frames(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream))))
+                return any(head.receipt == receipt for head, _ in itertools.islice(frames, post - 1, post))
         except FileNotFoundError:
             return False
         except BrokenFrames:

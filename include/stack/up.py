@@ -71,6 +71,12 @@ def start_warehouse(step: Step = _untimed) -> None:
     with step("roles, databases and schema"):
         bootstrap()
         migrate()
+        if get_settings().simulate:
+            from include.gateway.keys.administration import ensure_secret_key
+            from include.gateway.session import OWN_KEY
+            from include.landing.zone import DEFAULT_TENANT
+
+            ensure_secret_key(OWN_KEY, tenant=DEFAULT_TENANT, note="the simulator and `tidemark post` of this machine", by="tidemark up")
     with step("dbt project and views"):
         from include.transform import deploy as deploy_views
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -49,6 +49,14 @@ class Measured:
     seconds: float
     latencies_ms: list[float]
     cpu: float
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Posts that were due whatever the server did: their load, and how long each took from the moment it was due."""
+
+    events_per_s: float
+    latencies_ms: list[float]
 
 
 @dataclass(frozen=True)
@@ -177,7 +185,7 @@ def sync_ms(folder: Path, size: int, turns: int = 30) -> float:
 
 
 def measure(bench: Bench, report: Report, *, batches: int, singles: int, latency_s: float, repeats: int) -> None:
-    """Every line once a round; the open loop after them, at half of what the batches of its round reached, and not below half the target."""
+    """Every line once a round; then the open loops: at half of the promised load, and at half of what the batches of the round reached."""
     contestants = [
         Contestant("batches", f"posts of {ROWS} events, acknowledged on disk", "gateway", batches, ROWS, 64),
         Contestant("batches_bare", "the same posts to the bare framework, which reads them and answers", "bare", batches, ROWS, 64),
@@ -186,44 +194,45 @@ def measure(bench: Bench, report: Report, *, batches: int, singles: int, latency
     ]
     by_name = {each.name: each for each in contestants}
     measured: dict[str, list[Measured]] = {each.name: [] for each in contestants}
-    open_loop: list[Measured] = []
-    rates: list[float] = []
+    loops: dict[str, list[OpenLoop]] = {"promised": [], "measured": []}
     for number, name in interleaved(list(by_name), repeats):
         each = by_name[name]
         measured[name].append(bench.measure(each.server, posts=each.posts, rows=each.rows, connections=each.connections))
         if all(len(done) == number + 1 for done in measured.values()):
-            rates.append(max(EVENTS_PER_S, batches * ROWS / measured["batches"][-1].seconds) / ROWS / 2)
-            open_loop.append(bench.measure("gateway", posts=round(rates[-1] * latency_s), rows=ROWS, connections=256, rate=rates[-1]))
+            for load, events_per_s in (("promised", EVENTS_PER_S / 2), ("measured", batches * ROWS / measured["batches"][-1].seconds / 2)):
+                rate = events_per_s / ROWS
+                run = bench.measure("gateway", posts=max(2, round(rate * latency_s)), rows=ROWS, connections=256, rate=rate)
+                loops[load].append(OpenLoop(events_per_s, run.latencies_ms))
     for each in contestants:
         done = measured[each.name]
         note = f"p50 {_of(done, 0.5):.0f} ms, p99 {_of(done, 0.99):.0f} ms at full load; the server took {statistics.median(run.cpu for run in done):.2f} cores"
         report.figures.append(Figure(each.name, each.what, each.posts * each.rows, tuple(run.seconds for run in done), note))
-    p99 = [quantile(run.latencies_ms, 0.99) for run in open_loop]
-    every = [latency for run in open_loop for latency in run.latencies_ms]
-    report.facts["open_loop"] = {
-        "events_per_s": [round(rate * ROWS) for rate in rates],
-        "posts": len(every),
-        **{f"p{100 * share:g}_ms": round(quantile(every, share), 1) for share in (0.5, 0.9, 0.99, 0.999)},
-        "longest_ms": round(max(every), 1),
-    }
+    report.facts["open_loop"] = {load: _distribution(runs) for load, runs in loops.items()}
     report.facts["verified"] = {"posts": bench.verified_posts}
+    half = statistics.median(run.events_per_s for run in loops["measured"])
     report.targets = [
-        _rate_target("batches", f"events a second in posts of {ROWS}, acknowledged on disk", report, 1, EVENTS_PER_S),
-        Target(
-            "p99",
-            f"p99 at half of that load ({min(rates) * ROWS:,.0f} to {max(rates) * ROWS:,.0f} events/s), ms",
-            quantile(every, 0.99),
-            at_most=P99_MS,
-            by_round=tuple(p99),
-        ),
-        _rate_target("singles", "posts a second of one event, acknowledged on disk", report, 1, POSTS_PER_S),
+        _rate_target("batches", f"events a second in posts of {ROWS}, acknowledged on disk", report, EVENTS_PER_S),
+        _p99_target("p99", f"p99 at half of that promise ({EVENTS_PER_S // 2:,} events/s), ms", loops["promised"]),
+        _p99_target("p99_at_half", f"p99 at half of what was measured ({half:,.0f} events/s), ms", loops["measured"]),
+        _rate_target("singles", "posts a second of one event, acknowledged on disk", report, POSTS_PER_S),
     ]
 
 
-def _rate_target(name: str, what: str, report: Report, scale: float, at_least: float) -> Target:
+def _distribution(runs: Sequence[OpenLoop]) -> dict[str, Any]:
+    every = [latency for run in runs for latency in run.latencies_ms]
+    shares = {f"p{100 * share:g}_ms": round(quantile(every, share), 1) for share in (0.5, 0.9, 0.99, 0.999)}
+    return {"events_per_s": [round(run.events_per_s) for run in runs], "posts": len(every), **shares, "longest_ms": round(max(every), 1)}
+
+
+def _p99_target(name: str, what: str, runs: Sequence[OpenLoop]) -> Target:
+    every = [latency for run in runs for latency in run.latencies_ms]
+    return Target(name, what, quantile(every, 0.99), at_most=P99_MS, by_round=tuple(quantile(run.latencies_ms, 0.99) for run in runs))
+
+
+def _rate_target(name: str, what: str, report: Report, at_least: float) -> Target:
     figure = report.figure(name)
     assert figure is not None
-    return Target(name, what, figure.rate * scale, at_least=at_least, by_round=tuple(figure.events / seconds for seconds in figure.seconds))
+    return Target(name, what, figure.rate, at_least=at_least, by_round=tuple(figure.events / seconds for seconds in figure.seconds))
 
 
 def _of(runs: Sequence[Measured], share: float) -> float:
@@ -231,7 +240,7 @@ def _of(runs: Sequence[Measured], share: float) -> float:
 
 
 def main(
-    batches: Annotated[int, typer.Option(min=2, help=f"Posts of {ROWS} events in a measurement.")] = 3_000,
+    batches: Annotated[int, typer.Option(min=2, help=f"Posts of {ROWS} events in a measurement.")] = 8_000,
     singles: Annotated[int, typer.Option(min=2, help="Posts of one event in a measurement.")] = 15_000,
     latency_s: Annotated[float, typer.Option("--latency", min=0.1, help="Seconds of the open loop in a round.")] = 10.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,

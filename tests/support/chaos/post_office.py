@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -68,11 +69,12 @@ class PostOffice:
         keys: An API key a tenant.
         seed: Decides letters and moments.
         kills: How many kills must count.
+        landing: Who lands what is posted.
         record: Where it is written down.
     """
 
-    def __init__(self, home: Path, port: int, keys: dict[str, str], seed: int, kills: int, record: Record) -> None:
-        self._home, self._port, self._keys, self._kills, self._record = home, port, keys, kills, record
+    def __init__(self, home: Path, port: int, keys: dict[str, str], seed: int, kills: int, landing: Landing, record: Record) -> None:
+        self._home, self._port, self._keys, self._kills, self._landing, self._record = home, port, keys, kills, landing, record
         self._dice = random.Random(f"gateway {seed}")
         self._writer = Writer(seed)
         self._in_flight: set[Letter] = set()
@@ -95,6 +97,7 @@ class PostOffice:
                 await self._kill(gateway, senders, began)
                 life.close()
                 life, gateway = await self._start()
+            await self._until(lambda: self._landing.is_done, senders)  # so that landing has work while its server is killed
             self._is_over = True
             await asyncio.wait_for(asyncio.gather(*senders), PATIENCE_S)
         finally:
@@ -128,7 +131,8 @@ class PostOffice:
             self._record.missed += 1
         self._record.log.append(f"{time.monotonic() - began:.1f} s: gateway, {lost} of {len(waiting)} posts in flight never answered")
 
-    async def _until(self, condition, senders: list[asyncio.Task[None]]) -> None:
+    async def _until(self, condition: Callable[[], bool], senders: list[asyncio.Task[None]]) -> None:
+        """Waits for a condition that an answer, a loss or a post on its way may bring about."""
         async with self._news:
             async with asyncio.timeout(PATIENCE_S):
                 while not condition():
@@ -263,7 +267,7 @@ class Landing:
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits until the kills are done and everything has landed.
+        """Waits until everything has landed that was posted.
 
         Raises:
             ChaosFailed: If something happened that no kill explains.
@@ -320,7 +324,7 @@ class Landing:
                 self._arm(channel)
             elif kind in ("lost", "busy"):
                 server.start()
-            elif self._is_over.is_set() and self._done.is_set():
+            elif self._is_over.is_set():
                 channel.send(("finish", None))
                 return
             else:
