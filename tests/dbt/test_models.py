@@ -22,7 +22,17 @@ EXPECTED = {
     "intermediate": {"int_maintenance__device_baseline_daily", "int_maintenance__reading_known_daily"},
     "maintenance": {"fct_device_health_daily", "fct_device_reading_daily", "fct_device_reading_hourly", "fct_maintenance_event", "rpt_maintenance_priority"},
     "platform": {"fct_landing_file", "rpt_data_quality_daily", "rpt_freshness", "rpt_quarantine_daily", "rpt_reconciliation", "rpt_storage_daily"},
-    "staging": {"stg_customers", "stg_device_registry", "stg_device_telemetry", "stg_maintenance_log", "stg_orders", "stg_ticket_counts"},
+    "staging": {
+        "stg_customers",
+        "stg_device_desired_state",
+        "stg_device_events",
+        "stg_device_registry",
+        "stg_device_telemetry",
+        "stg_gps_positions",
+        "stg_maintenance_log",
+        "stg_orders",
+        "stg_ticket_counts",
+    },
 }
 SCORED = {
     "fct_device_health_daily": "health_score",
