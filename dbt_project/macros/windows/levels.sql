@@ -73,7 +73,7 @@
 {% macro deviation_of_sums() -%}
     case
         when min_value = max_value then 0
-        else sqrt(greatest(
+        when min_value < max_value then sqrt(greatest(
             0, ((sum_squared_value::numeric - sum_value::numeric * sum_value::numeric / reading_count) / reading_count)::double precision
         ))
     end
