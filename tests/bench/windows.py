@@ -110,7 +110,7 @@ def fill(days: int, devices: int, every: timedelta) -> dict[str, Any]:
         size = connection.execute("select sum(pg_total_relation_size(oid)) from pg_class where relnamespace = 'maintenance'::regnamespace").fetchone()
     assert rows is not None
     assert size is not None
-    return {"days": days, "readings": rows[0], "in the last hour": stored, "rows of 1 minute": rows[1], "first build, s": round(seconds, 1), "marts, MB": int(size[0] >> 20)}
+    return {"days": days, "readings": rows[0], "in the last hour": stored, "rows of 1 minute": rows[1], "first build, s": round(seconds, 1), "marts, MB": int(size[0]) >> 20}
 
 
 def batch(number: int, devices: int) -> float:
@@ -146,6 +146,64 @@ def slowest_models(since: float) -> dict[str, float]:
             (since,),
         ).fetchall()
     return {name: round(seconds, 2) for name, seconds in rows[:25]}
+
+
+def plans(folder: Path) -> dict[str, Any]:
+    """How PostgreSQL removes and recomputes what the newest batch touched, model by model, in a transaction that is taken back.
+
+    Returns:
+        By model: touched buckets, scans of the select and of the delete with their pages, and milliseconds of both.
+    """
+    with connect(Role.OWNER) as connection:
+        row = connection.execute("select build_id, horizon from ops.build where build_id in (select build_id from ops.bucket_change) order by created_at desc limit 1").fetchone()
+    assert row is not None
+    variables = {"build_id": row[0], "horizon": row[1]}
+    result = run_dbt(["compile", "--select", "fct_device_window_1min+", "--vars", json.dumps(variables)], folder, load_manifest())
+    nodes = [item.node for item in result.results if item.node.resource_type.value == "model"]
+    found = {}
+    with connect(Role.TRANSFORMER) as connection:
+        connection.execute("set work_mem = '32MB'")
+        for node in nodes:
+            relation, bucket = f"{node.schema}.{node.alias}", node.config.extra["bucket"]
+            connection.execute(
+                f"create temporary table touched__{node.alias} on commit drop as select distinct {', '.join(f'b.{column}' for column in bucket)} "  # type: ignore[arg-type]
+                f"from ops.bucket_change as logged, lateral jsonb_populate_record(null::{relation}, logged.bucket) as b "
+                f"where logged.relation = '{relation}' and logged.build_id = '{row[0]}' and logged.bucket is not null"
+            )
+            connection.execute(f"create index on touched__{node.alias} ({', '.join(bucket)})")  # type: ignore[arg-type]
+            connection.execute(f"analyze touched__{node.alias}")  # type: ignore[arg-type]
+            count = connection.execute(f"select count(*) from touched__{node.alias}").fetchone()  # type: ignore[arg-type]
+            same = " and ".join(f"stored.{column} = touched.{column}" for column in bucket)
+            select = _explained(connection, node.compiled_code)
+            delete = _explained(connection, f"delete from {relation} as stored using touched__{node.alias} as touched where {same}")
+            found[node.alias] = {
+                "buckets": count[0] if count else 0,
+                "rows": select["rows"],
+                "pages": select["pages"] + delete["pages"],
+                "select ms": select["ms"],
+                "delete ms": delete["ms"],
+                "select": select["scans"],
+                "delete": delete["scans"],
+            }
+        connection.rollback()
+    return found
+
+
+def _explained(connection: Any, statement: str) -> dict[str, Any]:
+    row = connection.execute("explain (analyze, buffers, format json) " + statement).fetchone()
+    top = row[0][0]
+    nodes = list(_nodes(top["Plan"]))
+    scans = [
+        f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')} ({round(node['Actual Rows'] * node['Actual Loops'])} rows)"
+        for node in nodes
+        if "Scan" in node["Node Type"] and (node.get("Index Name") or node.get("Relation Name")) and not str(node.get("Relation Name", "")).startswith("touched__")
+    ]
+    return {
+        "rows": nodes[0]["Actual Rows"] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1]["Actual Rows"],
+        "pages": top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"],
+        "ms": round(top["Planning Time"] + top["Execution Time"]),
+        "scans": scans,
+    }
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -188,6 +246,8 @@ def main(
                 started = time.time()
                 seconds[name].append(batch(number + 1, devices))
                 report.facts.setdefault("seconds by node", {})[name] = slowest_models(started)
+            use(server, DATABASES["30 days"])
+            report.facts["plans"] = plans(run / "plans")
     except BenchmarkError as error:
         console.print(f"[red]✗[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
