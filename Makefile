@@ -12,7 +12,7 @@ PEERS_STAMP := $(PEERS)/.peers
 PYTEST := $(BIN)/python -m pytest
 IMAGE_TEST := tests/unit/docker/test_image_processes.py
 
-.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing bench-lake bench-files bench-windows clean
+.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing bench-lake bench-files bench-gateway bench-windows clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ bench-windows: setup-dev  ## What a batch costs all levels of device windows; AR
 
 bench-lake: setup-dev  ## The lake beside what arrived; ARGS="--help" lists options
 	@$(BIN)/python -m tests.bench.lake $(ARGS)
+
+bench-gateway: setup-dev  ## What the gateway acknowledges beside the bare framework; ARGS="--help" lists options
+	@$(BIN)/python -m tests.bench.gateway $(ARGS)
 
 $(PEERS_STAMP): tests/bench/peers/requirements.txt | $(UV)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(PEERS)

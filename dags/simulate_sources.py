@@ -3,12 +3,12 @@
 **Purpose.** Keeps the demo alive: a plant, smart homes and a shop go on reporting, with the faults that real sources have. Switch it off
 (`TIDEMARK_SIMULATE=false` or pause this DAG) where real sources report.
 
-**Reads and writes.** Reads nothing. Writes files into the landing zone, as any source does, and what it made up into the truth folder beside it.
+**Reads and writes.** Reads nothing. Posts to the gateway, as devices and shops do, and writes what it made up into the truth folder.
 
 **Schedule and lateness.** Every five minutes for the interval that has just closed. Values are a function of the interval, so a repeated run
-writes the same files again, and landing counts them as duplicates or does not see them at all.
+posts the same events again, and landing counts them as duplicates.
 
-**On failure.** Clear the failed task. A missed interval is a silence of the sources and needs nothing.
+**On failure.** Is the gateway up (`tidemark status`)? Then clear the failed task. A missed interval is a silence of the sources and needs nothing.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def simulate_sources():
     @task
     def simulate(data_interval_start: pendulum.DateTime | None = None, data_interval_end: pendulum.DateTime | None = None) -> None:
         from include.settings import get_settings
-        from include.stack.sources import simulate_interval
+        from include.stack.sources import Way, simulate_interval
 
         if not get_settings().simulate:
             raise AirflowSkipException("the simulator is switched off (TIDEMARK_SIMULATE)")
         if data_interval_start is None or data_interval_end is None:
             raise AirflowSkipException("a run without a data interval has nothing to simulate: `tidemark simulate` writes any interval")
-        simulate_interval(data_interval_start, data_interval_end)
+        simulate_interval(data_interval_start, data_interval_end, Way.HTTP)
 
     simulate()
 

@@ -1,4 +1,4 @@
-"""What every container of the image runs: `entrypoint.py prepare` once, then one Airflow process each.
+"""What every container of the image runs: `entrypoint.py prepare` once, then one process of the stack each; `entrypoint.py key …` when somebody needs a key.
 
 It calls what `tidemark up` calls, in the same order and environment; only the supervisor is missing, because here Docker restarts processes.
 Besides the TIDEMARK_… settings a container may be given AIRFLOW__… variables: they win over the house's own.
@@ -19,10 +19,11 @@ from include.warehouse.connection import password_name
 
 USAGE = f"""\
 usage: entrypoint.py prepare              make or migrate roles, databases, views, connections, login and DAGs; safe to repeat
+       entrypoint.py key …               make, list, rotate or revoke keys of the gateway, as `tidemark key` does
        entrypoint.py {{{",".join(COMMANDS)}}}
 """
-PREPARING_SECRETS = [ADMIN_URL_SECRET, password_name(Role.OWNER)]  # no process that stays has them
-RUNNING_SECRETS = ["TIDEMARK_PSEUDONYM_KEY", *AIRFLOW_SECRETS, *(password_name(role) for role in Role if role is not Role.OWNER)]
+PREPARING_SECRETS = [ADMIN_URL_SECRET, password_name(Role.OWNER), password_name(Role.KEYS)]  # no process that stays has them
+RUNNING_SECRETS = ["TIDEMARK_PSEUDONYM_KEY", *AIRFLOW_SECRETS, *(password_name(role) for role in Role if role not in {Role.OWNER, Role.KEYS})]
 
 
 def check(needed: list[str]) -> None:
@@ -58,13 +59,13 @@ def prepare() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of the house's Airflow processes, with what this container was told about Airflow on top."""
+    """The environment of the house's processes, with what this container was told about Airflow on top."""
     told = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
     return {**process_environment(), **told}
 
 
 def become(component: str) -> None:
-    """Replaces this process by an Airflow process, as the supervisor starts it."""
+    """Replaces this process by one of the stack, as the supervisor starts it."""
     check(RUNNING_SECRETS)
     (airflow_home() / "logs").mkdir(parents=True, exist_ok=True)
     os.chdir(get_settings().repository)
@@ -84,6 +85,9 @@ def main(arguments: list[str]) -> int:
         match arguments:
             case ["prepare"]:
                 prepare()
+            case ["key", *rest]:
+                check([password_name(Role.KEYS)])
+                os.execv(sys.executable, [sys.executable, "-m", "include.cli", "key", *rest])  # noqa: S606
             case [name] if name in COMMANDS:
                 become(name)
             case _:

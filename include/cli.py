@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import contracts, corrections, data, demo, files, lake, quarantine, retention, stack, transform
+from include.commands import contracts, corrections, data, demo, files, key, lake, post, quarantine, retention, stack, transform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,11 +22,13 @@ app.command()(stack.status)
 app.command()(demo.demo)
 app.add_typer(data.simulate_app, name="simulate")
 app.command("import")(data.import_file)
+app.command()(post.post)
 app.command()(data.land)
 app.command()(data.backfill)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(files.app, name="files")
+app.add_typer(key.app, name="key")
 app.add_typer(lake.app, name="lake")
 app.command()(data.sql)
 app.command()(transform.trace)
@@ -46,8 +48,10 @@ EXPECTED = (
     "include.warehouse.connection.WarehouseUnavailable",
     "include.contracts.errors.DefinitionError",
     "include.landing.errors.LandingError",
+    "include.gateway.client.ClientError",
     "include.file_index.errors.FileIndexError",
     "include.lake.errors.LakeError",
+    "include.gateway.errors.ApiKeyError",
     "include.transform.build.TransformFailed",
     "ml.lifecycle.reread.UseCaseUnknown",
     "include.transform.trace.TraceError",

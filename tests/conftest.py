@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def cluster() -> Iterator[Cluster]:
             password = read_secrets(get_settings().secrets_path)["POSTGRES_PASSWORD"]
             file.write(f"WAREHOUSE_ADMIN_URL=postgresql://postgres:{password}@127.0.0.1:{port}/postgres\n")
         set_environment(patch, TIDEMARK_WAREHOUSE_URL=f"postgresql://127.0.0.1:{port}/{TEMPLATE}")
+        _forgo_the_disk()
         bootstrap()
         migrate()
         yield Cluster(home, port)
@@ -70,6 +71,17 @@ def cluster() -> Iterator[Cluster]:
         server.purge()
         patch.undo()
         get_settings.cache_clear()
+
+
+def _forgo_the_disk() -> None:
+    """Lets the server answer before its writes are on the disk. Only a machine that fails can tell: tests kill processes, and a killed one loses none of this.
+
+    What waits for the disk otherwise is mostly the database that each test is given: a copy of a template, and a checkpoint when it goes.
+    """
+    with connect_as_superuser() as connection:
+        for name in ("fsync", "full_page_writes"):
+            connection.execute(sql.SQL("alter system set {} = off").format(sql.SQL(name)))
+        connection.execute("select pg_reload_conf()")
 
 
 @dataclass(frozen=True)
@@ -139,32 +151,51 @@ def deployed(cluster: Cluster, deployed_template: str, tmp_path: Path, monkeypat
     yield from _fresh_warehouse(cluster, deployed_template, tmp_path / "zone", monkeypatch)
 
 
+def make_template(cluster: Cluster, name: str, zone: Path, fill: Callable[[], None]) -> None:
+    """Makes a database that is never written to, and its zone, from one with the project's views.
+
+    Args:
+        cluster: The server.
+        name: Of the database.
+        zone: Folder to be made.
+        fill: Lands and builds, with the settings pointing there.
+    """
+    zone.mkdir()
+    drop_database(TEST_DATABASE)
+    clone_database(DEPLOYED_TEMPLATE, TEST_DATABASE)
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=zone.as_uri())
+        fill()
+    get_settings.cache_clear()
+    _keep_as_template(name)
+
+
+def fresh_copy(cluster: Cluster, name: str, zone: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    """A test's own copy of what `make_template` made, with its zone in a folder."""
+    for warehouse in _fresh_warehouse(cluster, name, folder / "zone", monkeypatch):
+        shutil.copytree(zone, warehouse.zone_dir, dirs_exist_ok=True)
+        yield warehouse
+
+
 @pytest.fixture(scope="session")
 def built_zone(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The zone of the twenty files of tests/support/scenario.py; they are landed and built in database `tidemark_built`, which is never written to."""
     from tests.support.marts import build_marts
     from tests.support.scenario import land_in_order
 
-    zone = tmp_path_factory.mktemp("built") / "zone"
-    zone.mkdir()
-    drop_database(TEST_DATABASE)
-    clone_database(deployed_template, TEST_DATABASE)
-    with pytest.MonkeyPatch.context() as patch:
-        set_environment(patch, TIDEMARK_WAREHOUSE_URL=cluster.url(TEST_DATABASE), TIDEMARK_LANDING_URL=zone.as_uri())
+    def fill() -> None:
         land_in_order()
         build_marts()
-    get_settings.cache_clear()
-    _keep_as_template(BUILT_TEMPLATE)
+
+    zone = tmp_path_factory.mktemp("built") / "zone"
+    make_template(cluster, BUILT_TEMPLATE, zone, fill)
     return zone
 
 
 @pytest.fixture
 def built(cluster: Cluster, built_zone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     """Like `deployed`, with the twenty files of the scenario landed in order of arrival and every mart built."""
-    zone = tmp_path / "zone"
-    for warehouse in _fresh_warehouse(cluster, BUILT_TEMPLATE, zone, monkeypatch):
-        shutil.copytree(built_zone, zone, dirs_exist_ok=True)
-        yield warehouse
+    yield from fresh_copy(cluster, BUILT_TEMPLATE, built_zone, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from include.commands.console import console, errors, print_json, table
 from include.commands.stack import Json
@@ -37,6 +38,33 @@ def compile_them() -> None:
         unreleased_changes(stream)
     for path in write_generated():
         console.print(str(path))
+
+
+@app.command("schema")
+def schema(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
+    """Print the JSON Schema (2020-12) of a row of a stream: what senders may check before they send. docs/gateway.md says where landing differs.
+
+    Example: tidemark contracts schema orders > orders.schema.json
+    """
+    from include.contracts import load_contract
+    from include.contracts.json_schema import schema_document
+
+    print_json(schema_document(load_contract(_known(stream))))
+
+
+@app.command("openapi")
+def openapi() -> None:
+    """Print the OpenAPI document of the gateway, as it serves it at /openapi.json: for those who write a client.
+
+    Example: tidemark contracts openapi > tidemark.openapi.json
+    """
+    from include.contracts import load_contract, streams
+    from include.gateway.openapi import Limits, openapi_document
+    from include.settings import get_settings
+
+    settings = get_settings()
+    limits = Limits(settings.gateway_body_bytes, settings.gateway_plain_bytes)
+    print_json(openapi_document([load_contract(each) for each in streams()], limits))
 
 
 @app.command("drift")
@@ -134,12 +162,16 @@ def propose(
     if missing:
         raise StackError(f"{', '.join(missing)} cannot be proposed", f"fields that can are {', '.join(path for path, _ in fitting) or 'none'}")
     chosen = [NewField(path, LogicalType(kind)) for path, kind in fitting if not field or path in field]
-    for line in others:
-        errors.print(f"[yellow]left out:[/yellow] {line}", soft_wrap=True)
+    file = CONTRACTS_FOLDER / f"{stream}.yaml"
+    text, left_out = proposal(file.read_text(encoding="utf-8"), contract, chosen)
+    for path in field or ():
+        if path in left_out:
+            raise left_out[path]
+    chosen = [each for each in chosen if each.path not in left_out]
+    for line in [*others, *(f"{path}: {error.problem}" for path, error in left_out.items())]:
+        errors.print(f"[yellow]left out:[/yellow] {escape(line)}", soft_wrap=True)
     if not chosen:
         raise StackError(f"sources of {stream} send nothing that could be proposed", f"`tidemark contracts drift {stream}` lists what they send")
-    file = CONTRACTS_FOLDER / f"{stream}.yaml"
-    text = proposal(file.read_text(encoding="utf-8"), contract, chosen)
     version = parse_contract_text(text, file.name).version
     if not write:
         sys.stdout.write(text)

@@ -13,6 +13,7 @@ from include.commands.console import console, print_json, progress_bars, table
 from include.commands.stack import Json
 from include.stack.errors import StackError
 from include.stack.rest import AirflowApi
+from include.stack.sources import Way
 from include.stack.windows import moment
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ def import_file(
     from include.contracts import load_contract
     from include.contracts.mapping import load_mapping
     from include.landing import land_pending
-    from include.landing.source import COMPRESSIONS, FORMATS, stored_format
+    from include.landing.source import COMPRESSIONS, FORMATS, POSTS_ENDING, stored_format
     from include.landing.zone import Zone
     from include.settings import get_settings
 
     suffixes = [suffix.lower() for suffix in file.suffixes]
     compression = COMPRESSIONS.get(suffixes.pop()) if suffixes and suffixes[-1] in COMPRESSIONS else None
+    if suffixes and suffixes[-1] == POSTS_ENDING:
+        raise StackError(f"{file.name} is a file of the gateway, whose receipts hold for its own address only", "post its bodies again: tidemark post")
     endings = FORMATS | FURTHER_ENDINGS
     kind = endings.get(suffixes[-1]) if suffixes else None
     if kind is None:
@@ -210,7 +213,9 @@ def sql(
         console.print(f"[dim]only the first {limit} rows; --limit shows more[/dim]")
 
 
-simulate_app = typer.Typer(no_args_is_help=True, help="Made-up sources: write files into the landing zone, with the faults that real ones have.")
+simulate_app = typer.Typer(
+    no_args_is_help=True, help="Made-up sources, with the faults that real ones have: files in the landing zone, or posts to the gateway (--via http)."
+)
 
 
 @simulate_app.command("history")
@@ -218,6 +223,8 @@ def simulate_history(
     days: Annotated[int, typer.Option("--days", min=4, max=720, help="How long the plant, homes and shop have existed.")] = 180,
 ) -> None:
     """Write the history of a small company into the zone, and what was made up into the truth folder.
+
+    History is always files: what is posted arrives when it is posted.
 
     Example: tidemark simulate history --days 30
     """
@@ -231,14 +238,17 @@ def simulate_history(
 def simulate_interval(
     start: Annotated[str, typer.Option("--from", metavar="MOMENT", help="Start of the interval, UTC.")],
     end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="End of the interval, not included.")],
+    via: Annotated[Way, typer.Option("--via", help="`files`, dropped into the zone; or `http`, posted to the gateway as NDJSON.")] = Way.FILES,
 ) -> None:
-    """Write what the sources would have sent in an interval, at their real cadence.
+    """Send what the sources would have sent in an interval, at their real cadence.
 
-    Example: tidemark simulate interval --from 2026-01-31T10:00 --to 2026-01-31T10:05
+    The gateway takes NDJSON and JSON; CSV and Parquet reach the zone as files only (`tidemark import`).
+
+    Examples: tidemark simulate interval --from 2026-01-31T10:00 --to 2026-01-31T10:05; tidemark simulate interval --from … --to … --via http
     """
-    from include.stack.sources import simulate_interval as write
+    from include.stack.sources import simulate_interval as send
 
     first, last = _required(start, "--from"), _required(end, "--to")
     if first >= last:
         raise StackError(f"the interval {start} to {end} is empty")
-    console.print(f"{write(first, last):,} events from {start} to {end}")
+    console.print(f"{send(first, last, via):,} events from {start} to {end}")

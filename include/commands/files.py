@@ -106,7 +106,7 @@ def dataset(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file and compare its SHA-256, instead of asking the stores whether it is there.")
     ] = False,
-    limit: Limit = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many data sets; of one, files shown (--json has all).")] = 100,
     as_json: Json = False,
 ) -> None:
     """What a model was trained on: the files that hold its rows today, and whether all of their bytes are there. Exit code 1 where they are not.
@@ -168,7 +168,8 @@ def rebuild(
     from ml.lifecycle.reread import read_again
 
     try:
-        wanted = json.loads(file.read_text(encoding="utf-8"))["dataset"]
+        answer = json.loads(file.read_text(encoding="utf-8"))
+        wanted, lost = answer["dataset"], sum(not held["is_there"] for held in answer["files"])
         name, horizon, content_hash = str(wanted["name"]), {str(key): int(batch) for key, batch in wanted["horizon"].items()}, str(wanted["content_hash"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise typer.BadParameter(f"{file} is not what `tidemark files dataset ID --json` writes ({type(error).__name__}: {error})") from None
@@ -178,9 +179,8 @@ def rebuild(
         print_json({**asdict(found), "is_same": is_same})
     else:
         console.print(f"{found.restored:,} rows restored, {found.models} models built, {found.rows:,} rows in the data set")
-        console.print(
-            "[green]●[/green] it is the same data set" if is_same else "[red]●[/red] it is another data set: the project or corrections changed it since"
-        )
+        why = f"{lost:,} of its files were gone" if lost else "the project or corrections changed it since"
+        console.print("[green]●[/green] it is the same data set" if is_same else f"[red]●[/red] it is another data set: {why}")
     if not is_same:
         raise typer.Exit(1)
 

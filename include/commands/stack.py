@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 
 
 def up(paused: Annotated[bool, typer.Option("--paused", help="Leave DAGs that are new here switched off.")] = False) -> None:
-    """Start the stack: PostgreSQL, schema, Airflow. After a pull it migrates what is there.
+    """Start the stack: PostgreSQL, schema, Airflow, the gateway. After a pull it migrates what is there.
 
     Example: tidemark up
     """
@@ -32,7 +32,7 @@ def up(paused: Annotated[bool, typer.Option("--paused", help="Leave DAGs that ar
 
 
 def print_addresses(url: str) -> None:
-    """Where to go next: Airflow with its login, the docs, psql."""
+    """Where to go next: Airflow with its login, the docs, the gateway, psql."""
     from include.stack.airflow_env import ADMIN_PASSWORD, ADMIN_USER
     from include.stack.psql import psql_line
 
@@ -40,6 +40,7 @@ def print_addresses(url: str) -> None:
     password = read_secrets(settings.secrets_path).get(ADMIN_PASSWORD, "?")
     console.print(f"Airflow   {url}   login [bold]{ADMIN_USER}[/bold], password [bold]{password}[/bold]", soft_wrap=True)
     console.print(f"dbt docs  {url}/cosmos/tidemark/dbt_docs_index.html   (same login; in Airflow under Browse)", soft_wrap=True)
+    console.print(f"Gateway   {settings.gateway_address}/docs   (keys: tidemark key create)", soft_wrap=True)
     console.print(f"psql      {psql_line()}", soft_wrap=True, markup=False)
 
 

@@ -54,10 +54,9 @@ _FIXED = {
     "partition": ("partitioning", "the stored table is partitioned otherwise"),
     "bucket_columns": ("bucketColumns", "logged positions of changed rows lack the new columns, or models lose theirs"),
     "csv": ("csv", "files that were read would be read otherwise"),
-    "schema_version_field": ("schemaVersionField", "rows that are on their way name their version elsewhere"),
 }
 _WORDING = {"owner": "team.name", "description": "schema.description"}
-_COMPARED_APART = {"version", "fields", "rules", "earliest", "future_tolerance", "older", "is_retired"}
+_COMPARED_APART = {"version", "fields", "rules", "earliest", "future_tolerance", "older", "is_retired", "schema_version_field"}
 
 
 def compare(old: Contract, new: Contract) -> list[Change]:
@@ -97,21 +96,26 @@ def _fields(old: Contract, new: Contract) -> Iterator[Change]:
             if field.required:
                 yield Change(place, f"column {name} is new and required", "rows that do not have it yet would be refused, and stored rows lack it", Level.MAJOR)
             else:
-                yield Change(place, f"column {name} is new", "optional: rows without it are as good as before", Level.MINOR)
+                why = "optional: rows without it are as good as before; only a value that does not fit is refused"
+                yield Change(place, f"column {name} is new", why, Level.MINOR)
 
 
 def _field(old: Field, new: Field) -> Iterator[Change]:
     place = ".".join(new.path)
     if old.path != new.path:
         yield Change(place, f"column {old.name} stood at {'.'.join(old.path)}", "values at the old place go to _extra", Level.MAJOR)
-    for attribute, why in (
-        ("logical_type", "values of the old type are refused, and the stored column cannot hold the new one"),
-        ("unit", "the same number means something else"),
-        ("classification", "whether readers see the clear value changes"),
+    for attribute, why, is_breaking in (
+        ("logical_type", "values of the old type are refused, and the stored column cannot hold the new one", True),
+        ("unit", "the same number means something else", old.unit is not None),
+        ("classification", "whether readers see the clear value changes", old.is_personal != new.is_personal),
     ):
         before, after = getattr(old, attribute), getattr(new, attribute)
         if before != after:
-            yield Change(place, f"{attribute.replace('_', ' ')} {_shown(before)} becomes {_shown(after)}", why, Level.MAJOR)
+            what = f"{attribute.replace('_', ' ')} {_shown(before)} becomes {_shown(after)}"
+            if is_breaking:
+                yield Change(place, what, why, Level.MAJOR)
+            else:
+                yield Change(place, what, _WORDS, Level.PATCH)
     if old.required != new.required:
         yield Change(place, "is required now", _REFUSED, Level.MAJOR) if new.required else Change(place, "is optional now", _ACCEPTED, Level.MINOR)
     yield from _allowed(place, old, new)
@@ -159,6 +163,8 @@ def _parts(old: Contract, new: Contract) -> Iterator[Change]:
     if old.future_tolerance != new.future_tolerance:
         narrowed = new.future_tolerance < old.future_tolerance
         yield _narrowed_or_not("futureToleranceMinutes", f"{old.future_tolerance} becomes {new.future_tolerance}", is_narrowed=narrowed)
+    if old.schema_version_field != new.schema_version_field:
+        yield _version_field(old, new)
     for attribute, place in _WORDING.items():
         if getattr(old, attribute) != getattr(new, attribute):
             yield Change(place, "is worded otherwise", _WORDS, Level.PATCH)
@@ -174,6 +180,15 @@ def _parts(old: Contract, new: Contract) -> Iterator[Change]:
                 "the house acts otherwise; rows and readers do not notice",
                 Level.MINOR,
             )
+
+
+def _version_field(old: Contract, new: Contract) -> Change:
+    """A field that comes with it held no values before; one that was there may hold texts that are no versions, and another one is where nobody looks."""
+    what = f"{_shown(old.schema_version_field)} becomes {_shown(new.schema_version_field)}"
+    if old.schema_version_field is None and new.schema_version_field not in old.by_name:
+        return Change("schemaVersionField", what, "rows that name no version are judged as before", Level.MINOR)
+    why = "rows that are on their way name their version elsewhere" if old.schema_version_field else "values that were accepted may be no versions"
+    return Change("schemaVersionField", what, why, Level.MAJOR)
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - any attribute

@@ -33,9 +33,9 @@ class ColumnsMissing(MappingError):
         mapping: Name of the mapping.
         missing: Columns that the mapping reads and the file lacks.
         unknown: Columns of the file that the mapping neither reads nor ignores.
-        found: All columns of the file.
+        found: What the file has instead.
     """
 
-    def __init__(self, mapping: str, missing: list[str], unknown: list[str], found: list[str]) -> None:
+    def __init__(self, mapping: str, missing: list[str], unknown: list[str], found: str) -> None:
         self.missing, self.unknown = missing, unknown
-        super().__init__(f"{mapping}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {', '.join(found)}; correct the mapping or choose another")
+        super().__init__(f"{mapping}.yaml", "file", f"has no column {', '.join(missing)}", f"it has {found}; correct the mapping or choose another")

@@ -54,9 +54,10 @@ def join_majors(newest: Contract, older: Sequence[Contract]) -> Contract:
 
 def _check_column(contract: Contract, old: Field, new: Field, *, is_version: bool) -> None:
     file, place = older_file(contract.stream, contract.major), ".".join(old.path)
-    for what in ("logical_type", "classification", "unit"):
+    for what in ("logical_type", "is_personal", "unit"):
         if getattr(old, what) != getattr(new, what):
-            problem = f"column {old.name} has {what.replace('_', ' ')} {getattr(old, what)} here and {getattr(new, what)} in a newer major"
+            said = "classification" if what == "is_personal" else what
+            problem = f"column {old.name} has {said.replace('_', ' ')} {getattr(old, said)} here and {getattr(new, said)} in a newer major"
             raise ContractError(file, place, problem, "give the field of the newer major a physicalName of its own")
     if is_version and old.path != new.path:
         raise ContractError(file, place, "the field that names the version stands elsewhere than in the newest major", "keep its place in the payload")

@@ -147,7 +147,12 @@ def _check_columns(mapping: Mapping, frame: pl.DataFrame) -> None:
     missing = [column for column in mapping.source_columns if column not in frame.columns]
     if missing:
         used = {*mapping.source_columns, *mapping.ignore}
-        raise ColumnsMissing(mapping.name, missing, [column for column in frame.columns if column not in used], frame.columns)
+        unknown, found = [column for column in frame.columns if column not in used], ", ".join(frame.columns)
+        if mapping.contract.personal_fields:
+            # Of a file without a header the first row stands here, and what is said of it where everyone reads it.
+            unknown = unknown if len(unknown) < frame.width else []
+            found = f"{frame.width} columns, not named here because {mapping.stream} holds personal data"
+        raise ColumnsMissing(mapping.name, missing, unknown, found)
 
 
 def _cleaned(column: pl.Expr, null_tokens: tuple[str, ...]) -> pl.Expr:

@@ -70,6 +70,7 @@ class Field:
         classification: `"personal"` for personal data, else None or `"internal"`.
         key: Part of the event's identity.
         description: One or two sentences for humans.
+        examples: Values that a sender may send, for pages and schemas; words, no promise, so they may change without a new version.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Field:
     classification: str | None
     key: bool
     description: str
+    examples: tuple[str | float | bool, ...] = ()
 
     @property
     def is_personal(self) -> bool:

@@ -41,6 +41,14 @@ OPTION_KEYS = {
     LogicalType.TIMESTAMP: {"format", "timezone"},
     LogicalType.DATE: {"format"},
 }
+EXAMPLE_TYPES: dict[LogicalType, tuple[type, ...]] = {
+    LogicalType.STRING: (str,),
+    LogicalType.INTEGER: (int,),
+    LogicalType.NUMBER: (int, float),
+    LogicalType.BOOLEAN: (bool,),
+    LogicalType.TIMESTAMP: (str,),
+    LogicalType.DATE: (str,),
+}
 STREAM_PROPERTIES = {
     "streamKind", "source", "eventTime", "versionField", "onConflict", "partitioning", "bucketColumns", "earliest", "futureToleranceMinutes",
     "maxQuarantinedShare", "quarantineWindow", "csv", "hotRetentionDays", "lakeRetentionDays", "zoneRetentionDays", "schemaVersionField",
@@ -213,6 +221,7 @@ class _Parser:
             classification=each.classification,
             key=bool(each.primaryKey),
             description=self.present(f"{place}.description", each.description),
+            examples=self.examples(place, each.examples or [], logical_type),
         )
         if each.encryptedName != field.pseudonym:
             remedy = f"set it to {field.pseudonym}" if field.is_personal else "remove it: the field is not personal"
@@ -226,6 +235,12 @@ class _Parser:
         if logical_type is not LogicalType.STRING or not values or len(values) < len(each.enum):
             raise self.error(f"{place}.enum", "must list texts of a string field", "quote the values (YAML reads a bare no, on or 1 as something else)")
         self.check_unique(f"{place}.enum", "value", values)
+        return tuple(values)
+
+    def examples(self, place: str, values: list[Any], logical_type: LogicalType) -> tuple[str | float | bool, ...]:
+        for value in values:
+            if not isinstance(value, EXAMPLE_TYPES[logical_type]) or (isinstance(value, bool) and logical_type is not LogicalType.BOOLEAN):
+                raise self.error(f"{place}.examples", f"{value!r} is no {logical_type}", "give values as they stand in the payload; quote texts and times")
         return tuple(values)
 
     def bound(self, place: str, options: dict[str, Any], name: str) -> float | None:

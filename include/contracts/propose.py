@@ -29,7 +29,7 @@ class NewField:
     logical_type: LogicalType
 
 
-def proposal(text: str, contract: Contract, fields: Sequence[NewField]) -> str:
+def proposal(text: str, contract: Contract, fields: Sequence[NewField]) -> tuple[str, dict[str, ContractError]]:
     """The contract's text with new optional fields, and its version raised by a minor.
 
     Descriptions say that they are to be written; a text or date of a stream with personal data is taken for personal until somebody says otherwise.
@@ -39,15 +39,20 @@ def proposal(text: str, contract: Contract, fields: Sequence[NewField]) -> str:
         contract: What it says.
         fields: The new fields.
 
-    Raises:
-        ContractError: If a field cannot stand where it is sent, or the file's lists are not written in lines.
+    Returns:
+        The text; and by path, why a field is not in it: it cannot stand where it is sent, or the file's lists are not written in lines.
     """
+    left_out: dict[str, ContractError] = {}
     names = {name for field in contract.columns for name in (field.name, field.pseudonym) if name is not None}
     for field in sorted(fields, key=lambda each: each.path):
         name = _column_name(field.path, names)
-        names |= {name, f"{name}{PSEUDONYM_SUFFIX}"}
-        text = _with_field(text, contract, field, name)
-    return _VERSION_LINE.sub(f"version: {raised(contract.version, Level.MINOR)}", text, count=1)
+        try:
+            text = _with_field(text, contract, field, name)
+        except ContractError as error:
+            left_out[field.path] = error
+        else:
+            names |= {name, f"{name}{PSEUDONYM_SUFFIX}"}
+    return _VERSION_LINE.sub(f"version: {raised(contract.version, Level.MINOR)}", text, count=1), left_out
 
 
 def _column_name(path: str, taken: set[str]) -> str:
@@ -89,9 +94,9 @@ def _block(contract: Contract, field: NewField, leaf: str, groups: Sequence[str]
     """Lines of the new entry; `margin` is where the dash of the list stands."""
     lines: list[str] = []
     for group in groups:
-        lines += [f"{margin}- name: {group}", f"{margin}  logicalType: object", f"{margin}  properties:"]
+        lines += [f"{margin}- name: {_scalar(group)}", f"{margin}  logicalType: object", f"{margin}  properties:"]
         margin += "    "
-    lines += [f"{margin}- name: {leaf}", f"{margin}  physicalName: {name}", f"{margin}  logicalType: {field.logical_type}"]
+    lines += [f"{margin}- name: {_scalar(leaf)}", f"{margin}  physicalName: {_scalar(name)}", f"{margin}  logicalType: {field.logical_type}"]
     if contract.personal_fields and field.logical_type in (LogicalType.STRING, LogicalType.DATE):
         lines += [
             f"{margin}  classification: personal  # taken for personal as the stream holds such data; remove both lines if it is not",
@@ -99,6 +104,11 @@ def _block(contract: Contract, field: NewField, leaf: str, groups: Sequence[str]
         ]
     lines.append(f"{margin}  description: Sent since before version {raised(contract.version, Level.MINOR)}; say what it is, and its unit.")
     return [f"{line}\n" for line in lines]
+
+
+def _scalar(name: str) -> str:
+    """The name as YAML reads it back: `on` and `no` need quotes."""
+    return name if yaml.safe_load(name) == name else f"'{name}'"
 
 
 def _properties(document: yaml.Node | None, file: str) -> yaml.SequenceNode:

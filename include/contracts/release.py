@@ -53,7 +53,9 @@ def read_version(name: str) -> Contract:
         if not path.is_file():
             raise ContractError(name, "file", "does not exist", "give a contract file, a stream, STREAM@released or STREAM@MAJOR")
         text = path.read_text(encoding="utf-8")
-        return parse_contract_text(text, f"{read_yaml(text, name, ContractError).get('name')}.yaml")
+        stream = read_yaml(text, name, ContractError).get("name")
+        # A copy may have any name; one that is named as an older major is one, and may be retired.
+        return parse_contract_text(text, path.name if path.name.startswith(f"{stream}.v") else f"{stream}.yaml")
     stream, sign, version = name.partition("@")
     contract = contracts.load_contract(stream)
     if not sign:

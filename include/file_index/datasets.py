@@ -97,7 +97,9 @@ _DATASET = sql.SQL(
     "select d.dataset_id, d.name, d.content_hash, d.feature_relation, d.outcome_relation, d.first_date, d.last_date, d.row_count, d.event_until, d.shown, "
     "d.horizon, d.created_at, (select count(*) from ops.dataset_file as f where f.dataset_id = d.dataset_id) as file_count from ops.dataset as d "
 )
-# A named file leads to the last of those that replaced it; an arrival whose bytes are gone to the lake files that cover its batches and its days.
+# A named file leads to the last of those that replaced it, and to none where its day has no rows any more. An arrival whose bytes are gone leads to the lake
+# files that cover its batches and its days, those among them whose bytes are gone too: else what is left would pass for the whole. Rows that a replay landed
+# may be of any day.
 _TODAY = sql.SQL(
     """
     with recursive named as (
@@ -105,11 +107,16 @@ _TODAY = sql.SQL(
         union
         select n.named_id, f.file_id, f.replaced_by from named as n join ops.file as f on f.file_id = n.replaced_by
     ), last as (
-        select n.named_id, f.* from named as n join ops.file as f using (file_id) where n.replaced_by is null
+        select n.named_id, f.* from named as n join ops.file as f using (file_id) where n.replaced_by is null and f.replaced_at is null
     ), held as (
         select l.named_id, coalesce(lake.file_id, l.file_id) as file_id from last as l
         left join lateral (
-            select c.file_id from ops.file as c where l.kind = 'arrival' and l.state = any(%(gone)s) and {covers}
+            select c.file_id from ops.file as c
+            where l.kind = 'arrival' and l.state = any(%(gone)s) and c.kind = 'lake' and c.stream = l.stream and c.state <> 'replaced' and c.replaced_at is null
+                and ({covers} or exists (
+                    select from ops.file_replay as r where r.file_id = l.file_id and r.accepted + r.corrected > 0
+                        and r.batch_id between c.first_batch_id and c.last_batch_id
+                ))
         ) as lake on true
     )
     select {line}, array_agg(h.named_id order by h.named_id) as named from held as h join ops.file as f using (file_id)

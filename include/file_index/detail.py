@@ -49,7 +49,8 @@ group by partition having sum(row_count) <> 0 order by partition
 """
 _DATASETS = "select d.dataset_id, d.name from ops.dataset_file as f join ops.dataset as d using (dataset_id) where f.file_id = %(id)s order by 1"
 _COVERING = sql.SQL(
-    "select {} from ops.file as l join ops.file as c on {} join ops.file as f on f.file_id = c.file_id where l.file_id = %(id)s order by f.file_id"
+    "select {} from ops.file as l join ops.file as c on c.kind = 'lake' and c.state = 'live' and c.stream = l.stream and {} "
+    "join ops.file as f on f.file_id = c.file_id where l.file_id = %(id)s order by f.file_id"
 )
 _REPLACED = sql.SQL("select {} from ops.file as f where f.replaced_by = %(id)s order by f.file_id")
 

@@ -15,6 +15,8 @@ from include.file_index.errors import FileIndexError
 from include.file_index.kinds import ARRIVAL_STATES, FileState, Kind
 from include.warehouse import Role, connect
 
+_MAX_BIGINT = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class FileFilter:
@@ -125,11 +127,10 @@ LINE = sql.SQL(
     "f.expired_at, f.error"
 )
 
-# Whether lake file `c` may hold rows of arrival `l`: it covers a batch that brought them, and a day of their event time. A lake file names its exact sources
-# in its own metadata; this is what the books say without reading it.
+# Whether lake file `c` may hold rows of arrival `l` of its stream: it covers a batch that brought them, and a day of their event time. A lake file names its
+# exact sources in its own metadata; this is what the books say without reading it.
 COVERS = sql.SQL(
-    "c.kind = 'lake' and c.state = 'live' and c.stream = l.stream "
-    "and (l.first_event_at is null or (c.first_event_at <= l.last_event_at and c.last_event_at >= l.first_event_at)) "
+    "(l.first_event_at is null or (c.first_event_at <= l.last_event_at and c.last_event_at >= l.first_event_at)) "
     "and exists (select from (select l.batch_id union all select r.batch_id from ops.file_replay as r where r.file_id = l.file_id) as b "
     "where b.batch_id between c.first_batch_id and c.last_batch_id)"
 )
@@ -167,11 +168,12 @@ def lines_of(connection: psycopg.Connection, name: str) -> list[IndexedFile]:
         FileIndexError: If there is none.
     """
     # An address holds slashes, so a number is never one.
-    condition = "f.file_id = %(name)s::bigint" if name.isdecimal() else "f.address = %(name)s"
+    is_number = name.isascii() and name.isdecimal()
+    condition, value = ("f.file_id = %(name)s", min(int(name), _MAX_BIGINT)) if is_number else ("f.address = %(name)s", name)
     with connection.cursor(row_factory=class_row(IndexedFile)) as cursor:
         query = sql.SQL("select {} from ops.file as f where {} order by f.file_id desc").format(LINE, sql.SQL(condition))
-        found = cursor.execute(query, {"name": name}).fetchall()
+        found = cursor.execute(query, {"name": value}).fetchall()
     if not found:
-        what = "file" if name.isdecimal() else "address"
+        what = "file" if is_number else "address"
         raise FileIndexError(f"there is no {what} {name} in the index; `tidemark files find --stream STREAM` lists files with their numbers and addresses")
     return found

@@ -38,6 +38,7 @@ class Body:
         plain: The bytes without their encoding.
         rows: Number of rows: 1 for an object, elements of an array, lines that are not blank.
         received_at: When the last byte had come, UTC.
+        plain_size: Bytes without the encoding; also said where `plain` is kept no longer.
     """
 
     stored: bytes
@@ -46,3 +47,4 @@ class Body:
     plain: bytes
     rows: int
     received_at: datetime
+    plain_size: int = 0

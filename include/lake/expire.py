@@ -12,7 +12,7 @@ from include.lake import files
 from include.lake.digest import Digest, of_raw
 from include.lake.errors import LakeBusy, LakeError
 from include.lake.export import export_days, export_stream
-from include.lake.months import last_day, month_of, next_month, partition_of, set_expired, start_of
+from include.lake.months import last_day, month_of, months, next_month, partition_of, set_expired, start_of
 from include.lake.steps import LakeStep
 from include.lake.verify import verify
 from include.landing import ledger
@@ -84,7 +84,7 @@ def unread(connection: psycopg.Connection, stream: str, month: date, models: Col
     return found
 
 
-def expire_month(connection: psycopg.Connection, stream: str, month: date, models: Collection[str]) -> Expired:
+def expire_month(connection: psycopg.Connection, stream: str, month: date, models: Collection[str], at: datetime | None = None) -> Expired:
     """Drops the partition of a month once the lake holds exactly its rows.
 
     Every live file of the month is read: bytes, number of rows and digest of each day must be those of raw. A day that differs is exported anew first, for a
@@ -96,19 +96,29 @@ def expire_month(connection: psycopg.Connection, stream: str, month: date, model
         stream: The stream.
         month: Any day of the month.
         models: Models that must have read it, as `schema.name`.
+        at: The time that counts as now for a restored month, which may have been asked for again since it was found to be due; None: it goes in any case.
 
     Raises:
-        MonthHeldBack: If a model has not read all of it, or it changes all the time.
+        MonthHeldBack: If a model has not read all of it, it is to stay, or it changes all the time.
         LakeDamaged: If a file of the lake is not what was entered. The month stays in raw.
         LakeBusy: If the lake is being written, or a lock was not free within 30 seconds. Run it again.
-        LakeError: If a day cannot be exported.
+        LakeError: If a day cannot be exported, or raw does not hold as many rows as its movements say.
     """
     month = month_of(month)
     export_stream(stream)
     for _ in range(ATTEMPTS):
         with files.holding_lake(connection, stream):
+            known = months(connection, stream).get(month)
+            if at is not None and known is not None and known.keep_until is not None and known.keep_until > at:
+                raise MonthHeldBack(f"{month:%Y-%m} of {stream} was restored and stays in raw until {known.keep_until:%Y-%m-%d %H:%M} UTC")
             in_lake = verify(connection, stream, month, last_day(month))
-            in_raw = of_raw(connection, stream, month, last_day(month))
+            in_raw, booked = _in_raw(connection, stream, month)
+            there = sum(day.rows for day in in_raw.values())
+            if there != booked:  # the lake may be all that is left of what is missing: it must not follow
+                raise LakeError(
+                    f"raw.{partition_of(stream, month)} holds {there:,} rows, its movements say {booked:,}: the lake is not written anew from it, and the "
+                    "month stays; docs/runbooks/reconciliation.md says how to find what is missing"
+                )
             if in_lake == in_raw:
                 crash_point(LakeStep.EXPIRE_AFTER_VERIFY)
                 expired = _drop(connection, stream, month, models, in_lake)
@@ -117,6 +127,17 @@ def expire_month(connection: psycopg.Connection, stream: str, month: date, model
                     return expired
         export_days(stream, sorted(day for day in in_lake.keys() | in_raw.keys() if in_lake.get(day) != in_raw.get(day)))
     raise MonthHeldBack(f"{month:%Y-%m} of {stream} changed while it was compared with the lake, {ATTEMPTS} times; the next run tries again")
+
+
+def _in_raw(connection: psycopg.Connection, stream: str, month: date) -> tuple[dict[date, Digest], int]:
+    """Digests of the days of a month in raw, and how many rows its movements say it has at the same moment."""
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        days = of_raw(connection, stream, month, last_day(month))
+        row = connection.execute(
+            "select coalesce(sum(row_count), 0)::bigint from ops.movement where stream = %s and partition = %s", (stream, partition_of(stream, month))
+        ).fetchone()
+    return days, int(row[0]) if row else 0
 
 
 def _drop(connection: psycopg.Connection, stream: str, month: date, models: Collection[str], in_lake: dict[date, Digest]) -> Expired | None:

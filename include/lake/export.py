@@ -62,7 +62,8 @@ def export_stream(stream: str) -> Export:
 
     Raises:
         LakeBusy: If the lake of the stream is being written.
-        LakeError: If a day has to be written anew whose rows raw no longer holds, or if the lake is another warehouse's.
+        LakeError: If a day has to be written anew whose rows raw no longer holds, if raw has not the columns of the contract, or if the lake is another
+            warehouse's.
         WarehouseUnavailable: If the warehouse cannot be reached.
         ZoneError: If the store fails.
     """
@@ -88,6 +89,7 @@ def _export(stream: str, asked: Sequence[date]) -> Export:
             reader.execute("set transaction isolation level repeatable read, read only")
             plan = _plan(reader, contract, asked)
             crash_point(LakeStep.EXPORT_AFTER_SNAPSHOT)
+            parquet.check_columns(reader, contract)
             _refuse_dropped(reader, contract, plan.whole_days)
             written = list(_written(reader, books, lake, contract, plan))
         crash_point(LakeStep.EXPORT_BEFORE_ENTRY)
@@ -122,12 +124,20 @@ def _plan(connection: psycopg.Connection, contract: Contract, asked: Sequence[da
 
 
 def _refuse_dropped(connection: psycopg.Connection, contract: Contract, days: Sequence[date]) -> None:
-    """A day whose partition is gone from raw would be written as if it had no rows."""
+    """A day whose month is not in raw would be written as if it had no rows. A warehouse that took over a lake may have made an empty partition for it."""
     if contract.partition != "month" or not days:
         return
     rows = connection.execute(
-        "select day from unnest(%(days)s::date[]) as d (day) where to_regclass(format('raw.%%I', ops.month_partition(%(stream)s, day))) is null "
-        "and exists (select from ops.file as f where f.kind = 'lake' and f.state = 'live' and f.stream = %(stream)s and f.event_date = day) order by day",
+        """
+        select day from unnest(%(days)s::date[]) as d (day)
+        where exists (select from ops.file as f where f.kind = 'lake' and f.state = 'live' and f.stream = %(stream)s and f.event_date = day)
+            and (to_regclass(format('raw.%%I', ops.month_partition(%(stream)s, day))) is null
+                or exists (
+                    select from ops.partition_state as s
+                    where s.stream = %(stream)s and s.month = date_trunc('month', day::timestamp)::date and s.state <> 'restored'
+                ))
+        order by day
+        """,
         {"stream": contract.stream, "days": list(days)},
     ).fetchall()
     if rows:

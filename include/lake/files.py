@@ -137,6 +137,18 @@ def lock_lake(connection: psycopg.Connection, stream: str) -> None:
         raise LakeBusy(f"the lake of {stream} is being written; try again when that is through") from error
 
 
+def lock_loads(connection: psycopg.Connection, stream: str) -> None:
+    """Takes the lock of the loads and replays of a stream until the end of the transaction. Whoever wants both takes that of the lake first.
+
+    Raises:
+        LakeBusy: If it was not free within 30 seconds.
+    """
+    try:
+        connection.execute("select ops.lock_stream(%s)", (stream,))
+    except psycopg.errors.LockNotAvailable as error:
+        raise LakeBusy(f"{stream} is being loaded for longer than 30 s; nothing was changed, try again when the batch is through") from error
+
+
 def live_files(connection: psycopg.Connection, stream: str, first: date | None = None, last: date | None = None) -> list[LakeFile]:
     """The files that hold the rows of a stream now, by day and batch.
 

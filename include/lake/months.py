@@ -30,7 +30,7 @@ class Month:
         month: Its first day.
         state: Where it is now.
         row_count: Its rows when it left last.
-        content_digest: Digest of its days then, see `digest_of_days`.
+        content_digest: Digest of its days then, see `digest_of_days`; empty where this warehouse took over the month with a lake.
         keep_until: Until when a restored month stays.
     """
 
@@ -91,7 +91,7 @@ def months(connection: psycopg.Connection, stream: str) -> dict[date, Month]:
     return {month: Month(stream, month, MonthState(state), count, bytes(digest), keep_until) for month, state, count, digest, keep_until in rows}
 
 
-def set_expired(connection: psycopg.Connection, stream: str, month: date, days: Mapping[date, Digest], batch_id: int | None) -> None:
+def set_expired(connection: psycopg.Connection, stream: str, month: date, days: Mapping[date, Digest], batch_id: int) -> None:
     """Enters that a month has left raw, with what it held."""
     connection.execute(
         "insert into ops.partition_state (stream, month, state, row_count, content_digest, batch_id) values (%s, %s, 'expired', %s, %s, %s) "
@@ -101,29 +101,40 @@ def set_expired(connection: psycopg.Connection, stream: str, month: date, days: 
     )
 
 
-def set_adopted(connection: psycopg.Connection, stream: str, months: Sequence[date]) -> None:
-    """Enters months of a lake that this warehouse took over as expired, each with what the lines of the lake's files say of its days."""
-    for month in months:
-        days = connection.execute(
-            "select event_date, sum(row_count)::bigint, string_agg(content_digest, '' order by last_batch_id, first_batch_id) from ops.file "
-            "where kind = 'lake' and state = 'live' and stream = %s and event_date between %s and %s group by event_date",
-            (stream, month, last_day(month)),
+def set_adopted(connection: psycopg.Connection, stream: str, wanted: Sequence[date]) -> None:
+    """Enters months of a lake that this warehouse took over as expired, with the rows that its lines say and no digest; leaves alone what is known of them."""
+    for month in wanted:
+        connection.execute(
+            "insert into ops.partition_state (stream, month, state, row_count, content_digest) select %(stream)s, %(month)s, 'expired', sum(row_count), '' "
+            "from ops.file where kind = 'lake' and state = 'live' and stream = %(stream)s and event_date between %(month)s and %(last)s "
+            "on conflict (stream, month) do nothing",
+            {"stream": stream, "month": month, "last": last_day(month)},
         )
-        set_expired(connection, stream, month, {day: Digest(rows, bytes(digest)) for day, rows, digest in days}, None)
 
 
 def set_restored(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> None:
-    """Enters that a month is in raw again, at least until then; never shortens the time of one that is."""
+    """Enters that an expired month is in raw again, until then."""
     connection.execute(
-        "update ops.partition_state set state = 'restored', keep_until = greatest(keep_until, %s), changed_at = clock_timestamp() "
-        "where stream = %s and month = %s",
+        "update ops.partition_state set state = 'restored', keep_until = %s, changed_at = clock_timestamp() "
+        "where stream = %s and month = %s and state = 'expired'",
         (keep_until, stream, month),
     )
 
 
-def set_deleted(connection: psycopg.Connection, stream: str, month: date) -> None:
-    """Enters that an expired month is gone from the lake too."""
-    connection.execute(
+def keep_longer(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> bool:
+    """Lets a restored month stay at least until then; never shortens its time. Returns whether it is there: one that is not must not be said to be."""
+    done = connection.execute(
+        "update ops.partition_state set keep_until = greatest(keep_until, %s), changed_at = clock_timestamp() "
+        "where stream = %s and month = %s and state = 'restored'",
+        (keep_until, stream, month),
+    )
+    return done.rowcount == 1
+
+
+def set_deleted(connection: psycopg.Connection, stream: str, month: date) -> bool:
+    """Enters that an expired month is gone from the lake too. Returns whether it is expired still."""
+    done = connection.execute(
         "update ops.partition_state set state = 'deleted', changed_at = clock_timestamp() where stream = %s and month = %s and state = 'expired'",
         (stream, month),
     )
+    return done.rowcount == 1

@@ -63,6 +63,29 @@ def schema_of(contract: Contract) -> pa.Schema:
     return pa.schema([pa.field(name, _TYPES[pg_type], nullable) for name, pg_type, nullable in table_columns(contract)])
 
 
+def check_columns(connection: psycopg.Connection, contract: Contract) -> None:
+    """Refuses a raw table that has other columns than its contract. What an older contract does not know it would leave behind, and no digest would tell:
+    it covers the content hash that a row has.
+
+    Raises:
+        LakeError: If columns are missing on either side.
+    """
+    rows = connection.execute(
+        "select attname::text from pg_attribute where attrelid = to_regclass('raw.' || quote_ident(%s)) and attnum > 0 and not attisdropped", (contract.stream,)
+    )
+    there, wanted = {name for (name,) in rows}, {name for name, _, _ in table_columns(contract)}
+    if wanted - there:
+        raise LakeError(
+            f"raw.{contract.stream} lacks columns of its contract {contract.version}: {', '.join(sorted(wanted - there))}; "
+            f"`tidemark contracts apply {contract.stream}` adds them"
+        )
+    if there - wanted:
+        raise LakeError(
+            f"raw.{contract.stream} has columns that its contract {contract.version} does not have: {', '.join(sorted(there - wanted))}; "
+            "the lake would not hold their values. Bring back the contract that has them"
+        )
+
+
 def sort_columns(contract: Contract) -> list[str]:
     """Columns that rows of a file are in order of, missing values last."""
     return list(dict.fromkeys([TENANT, *contract.bucket_columns, EVENT_AT, EVENT_ID]))

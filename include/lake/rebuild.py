@@ -16,9 +16,10 @@ from include.lake.expire import MonthHeldBack, expire_month
 from include.lake.months import MonthState, months, next_month, set_adopted, start_of
 from include.lake.rebuild_state import Rebuild
 from include.lake.recall import analyze, bring_back
-from include.lake.restore import adopt, restore_table
+from include.lake.restore import adopt, is_restored, restore_table
 from include.lake.steps import LakeStep
 from include.landing.crash import crash_point
+from include.landing.new_columns import apply_contract, fill_restored
 from include.transform import ALL_TABLES, build, fix_horizon
 from include.transform.expiring import consumers, expiring_streams
 from include.transform.invocation import project_fingerprint
@@ -109,15 +110,21 @@ def _in_lake() -> list[str]:
 
 
 def _take_over(connection: psycopg.Connection, stream: str, progress: Progress) -> None:
-    """Makes a stream's lake known, months as expired in the same transaction: from then on a late event waits for its month as it does elsewhere."""
+    """Makes a stream's lake known, months as expired in the same transaction: from then on a late event waits for its month as it does elsewhere. Does what is
+    left where a process was killed, or a build failed, behind it.
+    """
     contract = load_contract(stream)
+    apply_contract(stream)  # the lake's rows may have columns that came about without a migration
     with connection.transaction():
         adopted = adopt(connection, stream)
         if contract.expires:
             set_adopted(connection, stream, adopted.months)
-        elif adopted.rows:
+        elif adopted.rows and not is_restored(connection, stream, None):
             restore_table(connection, stream)
             analyze(connection, contract)
+    if not contract.expires:
+        fill_restored(stream)
+    crash_point(LakeStep.REBUILD_AFTER_TAKE_OVER)
     progress(f"{stream}: {adopted.rows:,} rows in {adopted.files:,} files of the lake")
 
 
@@ -131,6 +138,8 @@ def _month_by_month(connection: psycopg.Connection, work: Rebuild, at: datetime,
         for stream in expiring_streams():
             if left.get((stream, month)) is MonthState.EXPIRED:
                 bring_back(connection, stream, month, _stays_until(stream, month, at, work))
+            if (stream, month) in left:  # also where a process that was killed had brought it back
+                fill_restored(stream, (start_of(month), start_of(next_month(month))))
         crash_point(LakeStep.REBUILD_AFTER_RESTORE)
         progress(f"building {month:%Y-%m}")
         build(work.selector, fix_horizon(), months=[month], in_raw_only=True)
@@ -158,7 +167,7 @@ def _drop_again(connection: psycopg.Connection, month: date, at: datetime) -> li
         if state is None or state.keep_until is None or state.keep_until > at:
             continue
         try:
-            expire_month(connection, stream, month, consumers(stream))
+            expire_month(connection, stream, month, consumers(stream), at)
         except MonthHeldBack as error:
             waiting.append(str(error))
     return waiting

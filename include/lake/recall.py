@@ -11,12 +11,14 @@ from psycopg import sql
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.lake.errors import LakeBusy, LakeDamaged, LakeError
-from include.lake.months import MonthState, month_of, months, set_restored
-from include.lake.restore import Restored, restore_month
+from include.lake.files import lock_lake
+from include.lake.months import MonthState, digest_of_days, keep_longer, month_of, months, next_month, set_restored, start_of
+from include.lake.restore import restore_month
 from include.lake.steps import LakeStep
 from include.landing import store
 from include.landing.crash import crash_point
 from include.landing.load import LandingResult
+from include.landing.new_columns import fill_restored
 from include.landing.quarantine import Filter
 from include.landing.replay import replay
 from include.warehouse import Role, connect
@@ -44,7 +46,7 @@ class Recalled:
 def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled:
     """Restores the month that holds a day, then replays the rows that are in quarantine because the month was gone. Running it again does what is left.
 
-    The whole month, because models that recompute a bucket of it read all of its rows.
+    The whole month, because models that recompute a bucket of it read all of its rows. Values of columns that were added since it left are moved there.
 
     Args:
         stream: The stream.
@@ -56,7 +58,7 @@ def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled
         LakeError: If the month never left raw, or was deleted from the lake too.
         LakeDamaged: If the lake does not hold the month as it left raw.
         LakeBusy: If a lock was not free within 30 seconds. Run it again.
-        LandingBusy: If the replay could not lock the stream. The month is in raw; run it again.
+        LandingBusy: If columns or the replay could not lock the stream. The month is in raw; run it again.
     """
     month = month_of(day)
     contract = load_contract(stream)
@@ -70,41 +72,47 @@ def recall(stream: str, day: date, *, keep_until: datetime, by: str) -> Recalled
             )
         if known.state is MonthState.DELETED:
             raise LakeError(f"{month:%Y-%m} of {stream} was deleted from the lake too, as its contract says; its {known.row_count:,} rows are gone for good")
-        rows = 0
-        if known.state is MonthState.EXPIRED:
-            rows = bring_back(connection, stream, month, keep_until).rows
-        else:
-            set_restored(connection, stream, month, keep_until)
+        rows = bring_back(connection, stream, month, keep_until)
+        fill_restored(stream, (start_of(month), start_of(next_month(month))))
         keep_until = months(connection, stream)[month].keep_until or keep_until
     replayed = replay(stream, Filter(month=f"{month:%Y-%m}"), by=by)
     return Recalled(stream, month, rows, keep_until, replayed)
 
 
-def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> Restored:
-    """Restores an expired month in one transaction and analyses its partition.
+def bring_back(connection: psycopg.Connection, stream: str, month: date, keep_until: datetime) -> int:
+    """Restores an expired month in one transaction and analyses the table; one that is in raw again only stays longer.
 
     Args:
         connection: As the loader, in autocommit.
         stream: The stream.
         month: First day of the month.
-        keep_until: Until when it stays.
+        keep_until: Until when it stays at least.
+
+    Returns:
+        Rows that came back; 0 where the month was in raw already.
 
     Raises:
-        LakeDamaged: If the lake does not hold as many rows as left raw, or a file of it is not what was entered.
+        LakeDamaged: If the lake does not hold the rows that left raw, or a file of it is not what was entered.
         LakeBusy: If a lock was not free in time.
     """
     try:
         with connection.transaction():
+            lock_lake(connection, stream)  # whoever drops a month holds it: what its state is now, it stays
+            if keep_longer(connection, stream, month, keep_until):
+                return 0
             restored = restore_month(connection, stream, month)
             known = months(connection, stream)[month]
-            if restored.rows != known.row_count:
-                raise LakeDamaged(f"{known.row_count:,} rows of {month:%Y-%m} of {stream} left raw, and the lake holds {restored.rows:,}; nothing was restored")
+            if restored.rows != known.row_count or known.content_digest not in (b"", digest_of_days(restored.days)):
+                raise LakeDamaged(
+                    f"the lake holds {restored.rows:,} rows of {month:%Y-%m} of {stream} that are not the {known.row_count:,} that left raw; "
+                    "nothing was restored"
+                )
             set_restored(connection, stream, month, keep_until)
     except psycopg.errors.LockNotAvailable as error:
         raise LakeBusy(f"{month:%Y-%m} of {stream} was not restored: a lock was not free within 30 s; run it again") from error
     crash_point(LakeStep.RESTORE_AFTER_COMMIT)
     analyze(connection, load_contract(stream))
-    return restored
+    return restored.rows
 
 
 def analyze(connection: psycopg.Connection, contract: Contract) -> None:

@@ -39,11 +39,13 @@ class Restored:
         stream: The stream.
         batch_id: Batch of kind `restore` that entered them.
         partitions: Rows by partition of the raw table.
+        days: Digest of the rows of each UTC day of event time.
     """
 
     stream: str
     batch_id: int
     partitions: dict[str, int]
+    days: dict[date, Digest]
 
     @property
     def rows(self) -> int:
@@ -100,16 +102,16 @@ def restore_month(connection: psycopg.Connection, stream: str, month: date) -> R
     partition, is_there = (str(row[0]), bool(row[1])) if row else ("", False)
     table, span = sql.Identifier("raw", stream), _span(first, last)
     if is_there:
-        connection.execute("select ops.lock_stream(%s)", (stream,))
+        files.lock_loads(connection, stream)
         _refuse_rows(connection, stream, table, span, f"raw.{partition}")
-        _fill(connection, contract, table, wanted, first, last)
+        days = _fill(connection, contract, table, wanted, first, last)
     else:
         # Loads go on meanwhile; the stream is theirs until the table is whole.
         connection.execute("select ops.make_month_aside(%s, %s)", (stream, first))
-        _fill(connection, contract, sql.Identifier("raw", f"{partition}_aside"), wanted, first, last)
-        connection.execute("select ops.lock_stream(%s)", (stream,))
+        days = _fill(connection, contract, sql.Identifier("raw", f"{partition}_aside"), wanted, first, last)
+        files.lock_loads(connection, stream)
         connection.execute("select ops.attach_month(%s, %s)", (stream, first))
-    restored = _enter_batch(connection, stream, table, span)
+    restored = _enter_batch(connection, stream, table, span, days)
     crash_point(LakeStep.RESTORE_BEFORE_COMMIT)
     return restored
 
@@ -126,11 +128,11 @@ def restore_table(connection: psycopg.Connection, stream: str) -> Restored:
     wanted = files.live_files(connection, stream)
     if not wanted:
         raise LakeError(f"the lake has no file of {stream}")
-    connection.execute("select ops.lock_stream(%s)", (stream,))
+    files.lock_loads(connection, stream)
     table = sql.Identifier("raw", stream)
     _refuse_rows(connection, stream, table, sql.SQL("true"), f"raw.{stream}")
-    _fill(connection, contract, table, wanted, wanted[0].event_date, wanted[-1].event_date)
-    restored = _enter_batch(connection, stream, table, sql.SQL("true"))
+    days = _fill(connection, contract, table, wanted, wanted[0].event_date, wanted[-1].event_date)
+    restored = _enter_batch(connection, stream, table, sql.SQL("true"), days)
     crash_point(LakeStep.RESTORE_BEFORE_COMMIT)
     return restored
 
@@ -148,6 +150,7 @@ def adopt(connection: psycopg.Connection, stream: str) -> Adopted:
     load_contract(stream)
     lake = store.open_lake()
     files.lock_lake(connection, stream)
+    files.lock_loads(connection, stream)  # a load under way is through, and seen, or comes to a stream that is known
     manifest = store.read_manifest(lake, stream)
     if manifest is None:
         raise LakeError(f"there is no {stream}/{store.MANIFEST} in {lake.url}: nothing was exported there, or TIDEMARK_LAKE_URL names another place")
@@ -188,7 +191,7 @@ def restore_stream(stream: str) -> list[Restored]:
         by_month = load_contract(stream).partition == "month"
         months: Sequence[date | None] = adopted.months if by_month else [None] if adopted.rows else []
         for month in months:
-            if not _is_restored(connection, stream, month):
+            if not is_restored(connection, stream, month):
                 with connection.transaction():
                     done.append(restore_table(connection, stream) if month is None else restore_month(connection, stream, month))
                 crash_point(LakeStep.RESTORE_AFTER_COMMIT)
@@ -196,7 +199,7 @@ def restore_stream(stream: str) -> list[Restored]:
     return done
 
 
-def _is_restored(connection: psycopg.Connection, stream: str, month: date | None) -> bool:
+def is_restored(connection: psycopg.Connection, stream: str, month: date | None) -> bool:
     """Whether rows of a month (None: of any time) came back from the lake and are still there, as the book of movements says."""
     row = connection.execute(
         "select coalesce(sum(row_count) filter (where reason in ('restore', 'expiry')), 0) > 0 and bool_or(reason = 'restore') from ops.movement "
@@ -240,8 +243,9 @@ def _refuse_rows(connection: psycopg.Connection, stream: str, table: sql.Identif
         raise LakeError(f"{name} holds rows of {stream}: what is in raw is not restored over")
 
 
-def _fill(connection: psycopg.Connection, contract: Contract, table: sql.Identifier, wanted: Sequence[LakeFile], first: date, last: date) -> None:
-    """Copies the rows of files, and compares what the table then holds with what was entered, day by day."""
+def _fill(connection: psycopg.Connection, contract: Contract, table: sql.Identifier, wanted: Sequence[LakeFile], first: date, last: date) -> dict[date, Digest]:
+    """Copies the rows of files, and compares what the table then holds with what was entered, day by day. Returns what it holds."""
+    parquet.check_columns(connection, contract)
     lake = store.open_lake()
     columns = raw_columns(contract)
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(table, sql.SQL(", ").join(map(sql.Identifier, columns)))
@@ -264,9 +268,10 @@ def _fill(connection: psycopg.Connection, contract: Contract, table: sql.Identif
     wrong = sorted(day for day in {*expected, *found} if expected.get(day) != found.get(day))
     if wrong:
         raise LakeDamaged(f"{contract.stream}: what came back for {', '.join(map(str, wrong[:5]))} is not what the lake holds; nothing was kept")
+    return found
 
 
-def _enter_batch(connection: psycopg.Connection, stream: str, table: sql.Identifier, condition: sql.Composable) -> Restored:
+def _enter_batch(connection: psycopg.Connection, stream: str, table: sql.Identifier, condition: sql.Composable, days: dict[date, Digest]) -> Restored:
     """Enters the batch that brought rows back, with its movements; the stream's lock is held."""
     row = connection.execute("select nextval('ops.batch_id_seq'), clock_timestamp()").fetchone()
     if row is None:
@@ -284,4 +289,4 @@ def _enter_batch(connection: psycopg.Connection, stream: str, table: sql.Identif
     partitions: dict[str, int] = {}
     for partition, _, count, _, _ in counted:
         partitions[partition] = partitions.get(partition, 0) + count
-    return Restored(stream, batch_id, partitions)
+    return Restored(stream, batch_id, partitions, days)

@@ -104,7 +104,7 @@ def expire_raw(at: datetime, only: Sequence[str] = ()) -> list[Item]:
                 waiting, left = waits, rows
                 if waiting is None:
                     try:
-                        left = expire_month(connection, contract.stream, month, consumers(contract.stream)).rows
+                        left = expire_month(connection, contract.stream, month, consumers(contract.stream), at).rows
                     except MonthHeldBack as error:
                         waiting = str(error)
                     except LakeError as error:
@@ -130,19 +130,19 @@ def expire_lake(at: datetime, only: Sequence[str] = ()) -> list[Item]:
     items: list[Item] = []
     with connect(Role.LOADER, autocommit=True) as connection:
         for contract in _contracts(only):
-            due = list(_due_in_lake(connection, contract, at))
-            for item in due:
+            for item in list(_due_in_lake(connection, contract, at)):
                 if item.month is None:
                     continue
                 with connection.transaction():
                     files.lock_lake(connection, contract.stream)
+                    if not set_deleted(connection, contract.stream, item.month):
+                        continue  # somebody has it restored since it was found to be due
                     lines = files.live_files(connection, contract.stream, item.month, last_day(item.month))
                     files.mark_expiring(connection, [line.file_id for line in lines])
-                    set_deleted(connection, contract.stream, item.month)
+                items.append(item)
                 crash_point(LakeStep.LAKE_AFTER_MARK)
             if contract.expires:
                 sweep_stream(contract.stream)  # what is marked goes, that of a run that was killed included
-            items += due
     return items
 
 

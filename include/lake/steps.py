@@ -26,5 +26,6 @@ class LakeStep(StrEnum):
     LAKE_AFTER_MARK = "lake_after_mark"
     ZONE_AFTER_MARK = "zone_after_mark"
     ZONE_MID_DELETE = "zone_mid_delete"
+    REBUILD_AFTER_TAKE_OVER = "rebuild_after_take_over"
     REBUILD_AFTER_RESTORE = "rebuild_after_restore"
     REBUILD_BETWEEN_MONTHS = "rebuild_between_months"

@@ -45,6 +45,11 @@ def address_of(stream: str, day: date, first_batch_id: int, last_batch_id: int, 
     return f"{stream}/event_date={day:%Y-%m-%d}/b{first_batch_id:012d}-{last_batch_id:012d}{again}.parquet"
 
 
+def is_own_name(stream: str, address: str) -> bool:
+    """Whether an address is one that only the lake gives, for a file of rows or for one that it did not get through with; the manifest is none of them."""
+    return address.startswith((f"{stream}/event_date=", f"{stream}/.{MANIFEST}."))
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What the lake says about a stream without a warehouse.

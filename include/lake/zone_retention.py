@@ -10,6 +10,7 @@ from psycopg import sql
 
 from include.contracts import load_contract
 from include.contracts.model import Contract
+from include.lake.files import lock_loads
 from include.lake.steps import LakeStep
 from include.landing.crash import crash_point
 from include.landing.originals import find_landed
@@ -28,7 +29,7 @@ where f.kind = 'arrival' and f.stream = %(stream)s and f.state in ('landed', 'qu
         <= (select s.exported_batch_id from ops.lake_state as s where s.stream = %(stream)s)
     and not exists (
         select from ops.quarantine as q
-        where q.file_id = f.file_id and q.state = 'open' and (q.row_number is null or split_part(f.file_format, '.', 1) not in ('ndjson', 'json'))
+        where q.file_id = f.file_id and q.state = 'open' and (q.row_number is null or split_part(f.file_format, '.', 1) not in ('ndjson', 'json', 'posts'))
     )
 order by f.file_id
 """)
@@ -70,6 +71,7 @@ def expire_zone(stream: str, at: datetime) -> ZoneExpiry:
         Files that became `expired`.
 
     Raises:
+        LakeBusy: If the stream is being loaded for longer than 30 seconds; run it again.
         ZoneError: If the zone cannot be reached or refuses; what was marked is tried again by the next run.
     """
     contract, zone = load_contract(stream), Zone(get_settings().zone_url)
@@ -103,6 +105,6 @@ def expire_zone(stream: str, at: datetime) -> ZoneExpiry:
 def _mark(connection: psycopg.Connection, contract: Contract, at: datetime) -> int:
     """Marks files `expiring`, under the lock of the stream's loads and replays. Returns how many."""
     with connection.transaction():
-        connection.execute("select ops.lock_stream(%s)", (contract.stream,))
+        lock_loads(connection, contract.stream)
         query = sql.SQL("update ops.file as f set state = 'expiring' from ({} limit %(limit)s) as due where due.file_id = f.file_id").format(_DUE)
         return connection.execute(query, {"stream": contract.stream, "before": at - contract.zone_retention, "limit": FILES_AT_ONCE}).rowcount

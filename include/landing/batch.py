@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -14,22 +15,24 @@ import psycopg
 from numpy.typing import NDArray
 
 from include.contracts.model import EVENT_AT, Contract, OnConflict
-from include.landing import conflicts, corrections, ledger, store
+from include.landing import conflicts, corrections, ledger, post_results, store
 from include.landing.conflicts import Entry, LostRow
 from include.landing.crash import Step, crash_point
+from include.landing.culprits import Culprits
 from include.landing.drift import Drift, chunk_drift, lost_columns, write_drift
 from include.landing.errors import LandingUnbalanced, RowsRefused, UnreadableFile, ZoneError
 from include.landing.history import is_disputed
-from include.landing.identity import CONTENT_HASH, EVENT_ID, content_hashes, event_ids, pseudonyms
+from include.landing.identity import CONTENT_HASH, EVENT_ID, Keys, content_hashes, event_ids, pseudonyms
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.majors import judge
 from include.landing.mapped import mapped_chunks, published_at
 from include.landing.movements import Movement, Movements, Reason, identities, rows_by_partition, write_movements
+from include.landing.post_results import PostCounts
 from include.landing.prefetch import prefetched
 from include.landing.prepared import Prepared, Settled, Stamp
 from include.landing.readers import read_chunks
 from include.landing.rows import TENANT, Chunk, Code, RowError
-from include.landing.source import Source
+from include.landing.source import POSTS, Source
 from include.landing.validate import ARRIVED_AT, FILE_POSITION, ROW_NUMBER, RejectedRow
 from include.landing.winner import Copy, Refused, Verdict, settle
 from include.landing.zone import Zone, ZoneFile
@@ -38,28 +41,6 @@ HEAD_BYTES = 64 << 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MONTH = pl.col(EVENT_AT).dt.truncate("1mo")
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Secrets that identities and pseudonyms need; None where the stream has no personal data."""
-
-    pseudonym: bytes | None
-
-
-@dataclass
-class Culprits:
-    """What earlier attempts at a batch found out: the next attempt quarantines it from the start.
-
-    Attributes:
-        unreadable: Reason by position of the file.
-        refused: Server message by (position of the file, row number).
-        columns: Missing and unknown columns of unreadable files whose mapping does not fit, by position.
-    """
-
-    unreadable: dict[int, str] = field(default_factory=dict)
-    columns: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
-    refused: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
 class Held(Exception):
@@ -120,6 +101,8 @@ class Attempt:
         self._arrived = np.array([(arrival.arrived_at - _EPOCH) // _MICROSECOND for arrival in arrivals], dtype=np.int64)
         self._issued = np.array([((arrival.published_at or arrival.arrived_at) - _EPOCH) // _MICROSECOND for arrival in arrivals], dtype=np.int64)
         self._counts = [FileCounts() for _ in arrivals]
+        self._posts = PostCounts(arrivals)
+        self._owners = pl.Series([arrival.tenant_id if arrival.file.file_format == POSTS else None for arrival in arrivals], dtype=pl.String)
         self._months: set[datetime] = set()
         self._holds_raw_changes = False
         self._grown = 0
@@ -169,9 +152,10 @@ class Attempt:
         last_arrived_at = max(self._arrivals[position].arrived_at for position in wanted)
         write_movements(connection, contract.stream, batch_id, self._movements)
         ledger.write_batch(connection, contract.stream, batch_id, started_at, counts, last_arrived_at, self._kind)
-        self._drift.add(lost_columns(self._culprits.columns, self._arrivals))
+        self._drift.add(lost_columns(self._culprits.columns, contract, self._arrivals))
         write_drift(connection, contract, batch_id, started_at, self._drift, is_load=self._kind == "load")
         self._close_files(file_ids[wanted].tolist(), counts, batch_id, started_at)
+        self._posts.write(connection, {at: int(file_ids[at]) for at in self._read_whole(wanted)}, self._counts)
         return counts
 
     def _wanted(self) -> list[int]:
@@ -208,6 +192,10 @@ class Attempt:
     def _close_files(self, file_ids: Sequence[int], counts: Sequence[FileCounts], batch_id: int, started_at: datetime) -> None:
         ledger.settle(self._connection, file_ids, counts, batch_id, started_at)
 
+    def _read_whole(self, wanted: Sequence[int]) -> list[int]:
+        """Positions of files of which all rows are counted here."""
+        return [position for position in wanted if self._counts[position].unreadable is None]
+
     def _prepared(self, wanted: Sequence[int], stamp: Stamp) -> Iterator[Prepared]:
         """Reads, validates, identifies and encodes; runs beside the server's work and does not touch the connection."""
         for chunk in self._chunks(wanted):
@@ -226,14 +214,18 @@ class Attempt:
         if arrival.data is None:
             self._reread.append(arrival.file)
         stream = io.BytesIO(arrival.data) if arrival.data is not None else self._zone.open(arrival.file)
-        return Source(position, stream, arrival.file.file_format, arrival.file.compression)
+        return self._source(position, arrival.file, stream)
+
+    def _source(self, position: int, file: ZoneFile, stream: BinaryIO) -> Source:
+        return Source(position, stream, file.file_format, file.compression, self._owners[position], self._posts.first_rows.get(position, []))
 
     def _prepare(self, chunk: Chunk, stamp: Stamp) -> Prepared:
         contract = self._contract
         for row in self._refused_rows(chunk):
             reason = self._culprits.refused[int(chunk.file_position[row]), int(chunk.row_number[row])]
             chunk.refuse(row, RowError(Code.COPY_REFUSED, None, None, f"the server refused the row: {reason}"))
-        validated = judge(chunk, contract, self._arrived[chunk.file_position], self._expired)
+        owners = self._owners.gather(chunk.file_position) if self._posts.first_rows else None
+        validated = judge(chunk, contract, self._arrived[chunk.file_position], self._expired, owners)
         frame = validated.accepted
         if frame.height:
             tenants = pl.Series([arrival.tenant_id for arrival in self._arrivals])
@@ -291,6 +283,8 @@ class Attempt:
             self._reject(prepared.rejected, batch_id, file_ids)
             for row in prepared.rejected:
                 self._counts[row.file_position].quarantined += 1
+            places = np.array([(row.file_position, row.row_number) for row in prepared.rejected], dtype=np.int64)
+            self._posts.count(Verdict.QUARANTINED, places[:, 0], places[:, 1])
 
     def _reject(self, rows: Sequence[RejectedRow], batch_id: int, file_ids: NDArray[np.int64]) -> None:
         rejected = [
@@ -387,8 +381,12 @@ class Attempt:
         setattr(change, after.value, 1)
         if position is not None:
             self._counts[position].add(change)
+            place = np.array([position]), np.array([copy.row_number])
+            self._posts.count(before, *place, by=-1)
+            self._posts.count(after, *place)
             return None
         self._elsewhere.add(change)
+        post_results.recount(self._connection, copy.file_id, replay_batch_id, copy.row_number, change)
         return ledger.recount(self._connection, copy.file_id, replay_batch_id, change)
 
     def _give_rows(self, counted_in: int, origin: int, events: dict[bytes, datetime]) -> None:
@@ -429,6 +427,7 @@ class Attempt:
 
     def _count(self, verdict: Verdict, places: pl.DataFrame) -> None:
         """Counts rows, given by file position and row number."""
+        self._posts.count(verdict, places[FILE_POSITION].to_numpy(), places[ROW_NUMBER].to_numpy())
         for position, count in enumerate(np.bincount(places[FILE_POSITION].to_numpy(), minlength=1).tolist()):
             if count:
                 counts = self._counts[position]

@@ -91,12 +91,14 @@ class Drift:
         rows: Accepted rows by mapping.
         values: Accepted rows with a value, by mapping and column, for columns that may be empty.
         lost: Columns that a mapping reads and a file lacks, by mapping; the rows are not known.
+        names: Unknown fields by mapping, without those that are counted together.
     """
 
     unknown: dict[tuple[str, str, str], Seen] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
     values: Counter[tuple[str, str]] = field(default_factory=Counter)
     lost: set[tuple[str, str]] = field(default_factory=set)
+    names: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, other: Drift) -> None:
         """Adds what another chunk shows."""
@@ -107,10 +109,13 @@ class Drift:
         self.lost |= other.lost
 
     def see(self, mapping: str, tenant: str, name: str, seen: Seen) -> None:
-        """Adds sightings of a field; of too many different ones the rest is counted together."""
+        """Adds sightings of a field; of too many different names the rest is counted together, however many tenants send the same ones."""
         key = (mapping, tenant, name)
-        if key not in self.unknown and len(self.unknown) >= MAX_FIELDS:
-            key = (mapping, tenant, OTHERS)
+        if (mapping, name) not in self.names and name != OTHERS:
+            if len(self.names) < MAX_FIELDS:
+                self.names.add((mapping, name))
+            else:
+                key = (mapping, tenant, OTHERS)
         known = self.unknown.get(key)
         if known is None:
             self.unknown[key] = seen
@@ -169,9 +174,8 @@ def drift_of(accepted: pl.DataFrame, refused: Sequence[tuple[str, str]], contrac
             if value is not None:
                 samples.setdefault(key, value)
     for (tenant, name), count in counts.items():
-        shown = name if mask is str or _PLAIN_NAME.fullmatch(name) else _masked(name)
         seen = Seen(count, reduce(merged, kinds[tenant, name]), _sample(samples.get((tenant, name)), mask))
-        drift.see(source, tenant, shown[:_NAME_CHARACTERS], seen)
+        drift.see(source, tenant, _shown_name(name, contract), seen)
     return drift
 
 
@@ -201,11 +205,12 @@ def merged(one: Inferred, other: Inferred) -> Inferred:
     return Inferred.STRING if kinds <= {Inferred.STRING, Inferred.DATE, Inferred.TIMESTAMP} else Inferred.MIXED
 
 
-def lost_columns(columns: Mapping[int, tuple[Sequence[str], Sequence[str]]], arrivals: Sequence[Arrival]) -> Drift:
+def lost_columns(columns: Mapping[int, tuple[Sequence[str], Sequence[str]]], contract: Contract, arrivals: Sequence[Arrival]) -> Drift:
     """Drift of files that could not be read because their columns changed.
 
     Args:
         columns: Missing and unknown columns, by position of the file.
+        contract: The stream's contract.
         arrivals: Files of the batch.
     """
     drift = Drift()
@@ -213,7 +218,7 @@ def lost_columns(columns: Mapping[int, tuple[Sequence[str], Sequence[str]]], arr
         mapping, tenant = arrivals[position].file.mapping or OWN_SHAPE, arrivals[position].tenant_id
         drift.lost |= {(mapping, name) for name in missing}
         for name in unknown:
-            drift.see(mapping, tenant, name[:_NAME_CHARACTERS], Seen(0, Inferred.NULL, None))
+            drift.see(mapping, tenant, _shown_name(name, contract), Seen(0, Inferred.NULL, None))
     return drift
 
 
@@ -265,6 +270,11 @@ def _sample(value: object, mask: Any) -> str | None:  # noqa: ANN401 - str or _m
     return text if len(text) <= _SAMPLE_CHARACTERS else f"{text[:_SAMPLE_CHARACTERS]}…"
 
 
+def _shown_name(name: str, contract: Contract) -> str:
+    """A field's name. Where the stream holds personal data, one that is no plain name may be a value: an address as a key, a first row taken for a header."""
+    return (name if not contract.personal_fields or _PLAIN_NAME.fullmatch(name) else _masked(name))[:_NAME_CHARACTERS]
+
+
 def _masked(text: str) -> str:
     """The shape of a text: letters become a, digits 9. What remains says how a value is written and not what it is."""
     return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", text))
@@ -278,12 +288,14 @@ def _write_unknown(connection: psycopg.Connection, contract: Contract, batch_id:
         )
     }
     lines: dict[tuple[str, str, str], Seen] = {}
-    room = MAX_FIELDS - len(there)
+    names = {(mapping, name) for mapping, _, name in there if name != OTHERS}
     for key, seen in drift.unknown.items():
-        if key not in there and room <= 0:
-            key = (*key[:2], OTHERS)
-        elif key not in there:
-            room -= 1
+        mapping, tenant, name = key
+        if (mapping, name) not in names and name != OTHERS:
+            if len(names) < MAX_FIELDS:
+                names.add((mapping, name))
+            else:
+                key = (mapping, tenant, OTHERS)
         if key in lines:
             lines[key].rows += seen.rows
         else:
@@ -306,8 +318,9 @@ def _write_unknown(connection: psycopg.Connection, contract: Contract, batch_id:
 
 
 def _write_values(connection: psycopg.Connection, contract: Contract, batch_id: int, at: datetime, drift: Drift) -> None:
-    """Notes which optional columns had values. A column that never had one is not listed."""
-    optional = [column.name for column in contract.columns if not column.required]
+    """Notes which optional columns had values. A column that never had one is not listed; one that only retired majors have is to fall silent."""
+    taken = {name for each in contract.majors for name in each.by_name}
+    optional = [column.name for column in contract.columns if not column.required and column.name in taken]
     keys = [(mapping, name) for mapping in drift.rows for name in optional]
     rows = connection.execute(
         """

@@ -24,7 +24,7 @@ class State(StrEnum):
 
     OPEN = "open"
     ACCEPTED = "accepted"  # the contract knows the field now
-    ENDED = "ended"  # the field has values again
+    ENDED = "ended"  # the field has values again, or no major that is taken has it
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ class DriftLine:
     @property
     def state(self) -> State:
         """Whether anything is left to do, by today's contract."""
-        if self.kind == Kind.VANISHED:
-            return State.OPEN if self.ended_at is None else State.ENDED
         contract = load_contract(self.stream)
+        if self.kind == Kind.VANISHED:
+            is_retired = self.mapping == OWN_SHAPE and not any(self.field in each.by_name for each in contract.majors)
+            return State.OPEN if self.ended_at is None and not is_retired else State.ENDED
         is_known = self.mapping == OWN_SHAPE and any(self.field in each.paths for each in contract.majors)
         return State.ACCEPTED if is_known else State.OPEN
 
@@ -99,9 +100,12 @@ def proposable(stream: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def warnings(connection: psycopg.Connection, contract: Contract, now: datetime) -> list[str]:
-    """What people should hear of: columns that are sent no longer, and fields that nobody knew before yesterday."""
+    """What people should hear of: columns that files of the last day lack, and fields that nobody knew before it.
+
+    A mapping that no file comes by any more lacks its columns for ever: that is said for a day and listed since.
+    """
     found = [line for line in _lines(connection, [contract.stream]) if line.state is State.OPEN]
-    vanished = [line.field for line in found if line.kind == Kind.VANISHED]
+    vanished = [line.field for line in found if line.kind == Kind.VANISHED and line.last_seen_at > now - NEWS]
     unknown = [line.field for line in found if line.kind == Kind.UNKNOWN and line.first_seen_at > now - NEWS]
     said = []
     if vanished:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
@@ -24,6 +25,13 @@ PSEUDONYM_DIGITS = 32
 CONTENT_HASH = "_content_hash"
 EVENT_ID = "event_id"
 EXTRA = "_extra"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Secrets that identities and pseudonyms need; None where the stream has no personal data."""
+
+    pseudonym: bytes | None
 
 
 def event_ids(frame: pl.DataFrame, contract: Contract, key: bytes | None) -> pl.Series:

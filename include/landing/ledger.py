@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -103,6 +103,40 @@ def known_files(connection: psycopg.Connection, addresses: Sequence[str]) -> dic
     for address, content_hash, version_tag, state in rows:
         found.setdefault(address, []).append(KnownFile(address, bytes(content_hash), version_tag, state))
     return found
+
+
+class SettledFiles:
+    """Which files of a stream nothing is left to do with, by address and version tag; asked for in order of days, of which it holds one at a time.
+
+    It may say no where the ledger says yes, of files that are then looked up by their address (`known_files`): of a content that came later than its day.
+
+    Args:
+        connection: As the loader.
+        stream: The stream.
+        arrived_from: Files that arrived earlier are not asked for; None if any may be.
+    """
+
+    def __init__(self, connection: psycopg.Connection, stream: str, arrived_from: datetime | None) -> None:
+        self._connection, self._stream, self._arrived_from = connection, stream, arrived_from
+        self._day, self._files = "", frozenset[tuple[str, str]]()
+
+    def __call__(self, address: str, version_tag: str) -> bool:
+        """Whether these bytes are settled."""
+        day = address.split("/", 2)[1]
+        if day != self._day:
+            self._day, self._files = day, self._of(day)
+        return (address, version_tag) in self._files
+
+    def _of(self, folder: str) -> frozenset[tuple[str, str]]:
+        try:
+            day = datetime.fromisoformat(f"{folder.removeprefix('dt=')}T00:00:00+00:00")
+        except ValueError:
+            return frozenset()  # no folder of the zone
+        rows = self._connection.execute(
+            "select address, version_tag from ops.file where kind = 'arrival' and stream = %s and arrived_at >= %s and arrived_at < %s and state = any(%s)",
+            (self._stream, max(day, self._arrived_from or day), day + timedelta(days=1), list(_FINAL)),
+        )
+        return frozenset(rows.fetchall())
 
 
 def note_version(connection: psycopg.Connection, arrival: Arrival) -> None:

@@ -56,18 +56,23 @@ class Lines(Sequence[bytes]):
         return self.text[self.starts[0] : self.ends[-1]] if len(self) else b""
 
 
-def split_lines(text: bytes, first_number: int) -> tuple[Lines, NDArray[np.int32], int]:
+def split_lines(text: bytes, first_number: int, whole: Sequence[tuple[int, int]] = ()) -> tuple[Lines, NDArray[np.int32], int]:
     """Splits a text at LF or CRLF and leaves out lines of blanks only.
 
     Args:
         text: Whole lines; the last one may lack its end.
         first_number: Number of the first line.
+        whole: Spans of the text, begin and end, in ascending order: within them LF ends no line.
 
     Returns:
         The lines, shape (lines,) their numbers, and the number of the line after the text.
     """
     data = np.frombuffer(text, dtype=np.uint8)
     breaks = np.flatnonzero(data == _LF)
+    if len(whole):
+        begins, closes = np.array(whole, dtype=np.int64).T
+        span = np.searchsorted(begins, breaks, side="right") - 1
+        breaks = breaks[(span < 0) | (breaks >= closes[span])]
     ends = breaks if text.endswith(b"\n") or not text else np.append(breaks, len(text))
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     numbers = np.arange(first_number, first_number + len(ends), dtype=np.int32)

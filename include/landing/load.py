@@ -14,9 +14,10 @@ from psycopg import sql
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.landing import ledger, store
-from include.landing.batch import Held, Keys, land_batch
+from include.landing.batch import Held, land_batch
 from include.landing.crash import Step, crash_point
 from include.landing.errors import LandingBusy, LandingError, LandingUnbalanced, ZoneError
+from include.landing.identity import Keys
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings, secret
@@ -169,7 +170,7 @@ def _land(stream: str, arrived_from: datetime | None, arrived_before: datetime |
         if state and state.is_held:
             log.warning("%s is on hold (%s): nothing was landed", stream, state.held_reason)
             return LandingResult(stream, is_held=True)
-        pending, known = _pending(connection, zone.list(stream, arrived_from, arrived_before))
+        pending, known = _pending(connection, zone, stream, arrived_from, arrived_before)
         crash_point(Step.AFTER_LISTING)
         done, analyzed_at, last_batch, known_rows = 0, 0, state.last_batch_id if state else 0, _known_rows(connection, contract)
         for files in _batches(pending):
@@ -227,8 +228,11 @@ def _refresh_statistics(connection: psycopg.Connection, contract: Contract, afte
             connection.execute(sql.SQL("analyze only {} ({})").format(sql.Identifier("raw", table), columns))
 
 
-def _pending(connection: psycopg.Connection, files: list[ZoneFile]) -> tuple[list[ZoneFile], dict[str, list[ledger.KnownFile]]]:
-    """Files that the ledger does not know in their present version, and what it knows about all of them."""
+def _pending(
+    connection: psycopg.Connection, zone: Zone, stream: str, arrived_from: datetime | None, arrived_before: datetime | None
+) -> tuple[list[ZoneFile], dict[str, list[ledger.KnownFile]]]:
+    """Files that the ledger does not know in their present version, and what it knows about their addresses."""
+    files = zone.list(stream, arrived_from, arrived_before, is_settled=ledger.SettledFiles(connection, stream, arrived_from))
     known = ledger.known_files(connection, [file.address for file in files]) if files else {}
     settled = {(entry.address, entry.version_tag) for entries in known.values() for entry in entries if entry.is_settled}
     return [file for file in files if (file.address, file.version_tag) not in settled], known

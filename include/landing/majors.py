@@ -20,7 +20,9 @@ from include.landing.validate import RejectedRow, Validated, validate
 _ANY, _NONE = 0, -1
 
 
-def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = frozenset()) -> Validated:
+def judge(
+    chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = frozenset(), owners: pl.Series | None = None
+) -> Validated:
     """Checks each row against the major of the contract that it follows.
 
     A row that names its version is judged by that major alone; one that names a major which the stream does not take is refused (`unknown_version`). A row that
@@ -32,16 +34,17 @@ def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expir
         contract: The stream's contract with its older majors.
         arrived_at: Shape (rows,), arrival of each row's file, microseconds since 1970 UTC.
         expired: Months that have left the raw table.
+        owners: Shape (rows,), the one tenant that a row may be of, as `validate` takes it.
 
     Returns:
         As `validate`; accepted rows have the columns of all majors.
     """
     if chunk.major is not None:
-        validated = validate(chunk, contract.of_major(chunk.major), arrived_at, expired)
+        validated = validate(chunk, contract.of_major(chunk.major), arrived_at, expired, owners)
         return Validated(_widened(validated.accepted, contract), validated.rejected)
     wanted = _wanted_majors(chunk, contract)
     if not contract.older and not wanted.any():
-        return validate(chunk, contract, arrived_at, expired)
+        return validate(chunk, contract, arrived_at, expired, owners)
     known = {name for each in contract.majors for name in (*each.paths, *each.by_name)}
     unknown_fields = np.full(len(chunk), np.inf)
     taken_by = np.full(len(chunk), _NONE)
@@ -53,7 +56,7 @@ def judge(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expir
         if not len(rows):
             continue
         part = _along(each, chunk, rows.tolist(), is_newest=is_newest)
-        validated = validate(part, each, arrived_at[rows], expired)
+        validated = validate(part, each, arrived_at[rows], expired, None if owners is None else owners.gather(rows))
         bad = sorted(part.errors)
         for at, rejection in zip(bad, validated.rejected, strict=True):
             rejected.setdefault(int(rows[at]), rejection)
@@ -88,12 +91,18 @@ def _wanted_majors(chunk: Chunk, contract: Contract) -> NDArray[np.int64]:
 
 
 def _along(contract: Contract, chunk: Chunk, rows: list[int], *, is_newest: bool) -> Chunk:
-    """Some rows of a chunk, read along a major."""
+    """Some rows of a chunk, read along a major. What the server refused stays refused: it would refuse the row again, and the batch would never end."""
     if is_newest:
         return chunk if len(rows) == len(chunk) else chunk.only(rows)
     if chunk.again is not None:
-        return chunk.again(contract, rows)
-    return chunk_of_lines(contract, [chunk.originals[row] for row in rows], chunk.file_position[rows], chunk.row_number[rows])
+        part = chunk.again(contract, rows)
+    else:
+        part = chunk_of_lines(contract, [chunk.originals[row] for row in rows], chunk.file_position[rows], chunk.row_number[rows])
+    for place, row in enumerate(rows):
+        for error in chunk.errors.get(row, ()):
+            if error.code == Code.COPY_REFUSED:
+                part.refuse(place, error)
+    return part
 
 
 def _unknown_fields(extra: pl.Series, known: set[str]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -32,16 +33,17 @@ from include.landing.crash import BackfillStep, crash_point
 from include.landing.errors import LandingBusy, LandingError, LandingUnbalanced
 from include.landing.identity import CONTENT_HASH, EVENT_ID, EXTRA, content_hashes, pseudonyms
 from include.landing.load import PSEUDONYM_KEY
+from include.landing.majors import judge
 from include.landing.movements import Movement, Movements, Reason, rows_by_partition, write_movements
 from include.landing.payload import encode_extra
 from include.landing.rows import Chunk
-from include.landing.validate import FILE_POSITION, check_field, check_rule
+from include.landing.validate import FILE_POSITION, ROW_NUMBER, check_field, check_rule
 from include.settings import secret
 from include.warehouse import Role, connect
 
 BATCH_ROWS = 2000
 _TYPELESS = ("csv",)  # formats whose values are text
-_NESTED = ("ndjson", "json")  # formats whose fields stand at paths of an object; in others a column has a name
+_NESTED = ("ndjson", "json", "posts")  # formats whose fields stand at paths of an object; in others a column has a name
 _ABSENT, _IN_THE_WAY = object(), object()
 
 
@@ -80,19 +82,41 @@ def apply_contract(stream: str, *, again: bool = False, batch_rows: int = BATCH_
         LandingError: If the table has no columns of that kind, or cannot be brought there.
     """
     contract = load_contract(stream)
+    with _locks_told(stream), connect(Role.LOADER, autocommit=True) as connection:
+        free = connection.execute("select pg_try_advisory_lock(hashtextextended('tidemark.backfill.' || %s, 0))", (stream,)).fetchone()
+        if not free or not free[0]:
+            raise LandingBusy(f"columns of {stream} are being filled by another process; wait for it")
+        added, loosened = _bring_columns(connection, contract)
+        if again:
+            connection.execute(
+                "update ops.added_column set last_event_at = null, last_event_id = null, moved_rows = 0, kept_rows = 0, backfilled_at = null where stream = %s",
+                (stream,),
+            )
+        return _Backfill(connection, contract, Applied(stream, added, loosened), batch_rows, progress).run()
+
+
+def fill_restored(stream: str, span: tuple[datetime, datetime] | None = None, *, batch_rows: int = BATCH_ROWS) -> Applied:
+    """Moves values out of `_extra` in rows that came back from the lake as they had landed before columns were added; run again, it changes nothing.
+
+    Until then a later copy of such a row would count as a correction. How far `apply_contract` has come with the rest of the table stays as it is.
+
+    Args:
+        stream: The stream.
+        span: Event time [from, to) of the rows; None: all of them.
+        batch_rows: Most rows of a transaction.
+
+    Raises:
+        LandingBusy: If a lock was not free in time. What was committed is kept; run it again.
+    """
+    contract = load_contract(stream)
+    with _locks_told(stream), connect(Role.LOADER, autocommit=True) as connection:
+        return _Backfill(connection, contract, Applied(stream), batch_rows, None).run_over(span)
+
+
+@contextmanager
+def _locks_told(stream: str) -> Iterator[None]:
     try:
-        with connect(Role.LOADER, autocommit=True) as connection:
-            free = connection.execute("select pg_try_advisory_lock(hashtextextended('tidemark.backfill.' || %s, 0))", (stream,)).fetchone()
-            if not free or not free[0]:
-                raise LandingBusy(f"columns of {stream} are being filled by another process; wait for it")
-            added, loosened = _bring_columns(connection, contract)
-            if again:
-                connection.execute(
-                    "update ops.added_column set last_event_at = null, last_event_id = null, moved_rows = 0, kept_rows = 0, backfilled_at = null "
-                    "where stream = %s",
-                    (stream,),
-                )
-            return _Backfill(connection, contract, Applied(stream, added, loosened), batch_rows, progress).run()
+        yield
     except psycopg.errors.LockNotAvailable as error:
         hint = error.diag.message_primary or "a lock was not free in time"
         raise LandingBusy(f"{stream}: {hint}. What was committed is kept; run it again.") from error
@@ -130,6 +154,7 @@ class _Backfill:
     def __init__(self, connection: psycopg.Connection, contract: Contract, done: Applied, batch_rows: int, progress: Callable[[Applied], None] | None) -> None:
         self._connection, self._contract, self._done, self._limit, self._progress = connection, contract, done, batch_rows, progress
         self._key = secret(PSEUDONYM_KEY).encode() if contract.personal_fields else None
+        self._within: sql.Composable = sql.SQL("true")
 
     def run(self) -> Applied:
         """Moves values until no row is left, a transaction each `batch_rows` rows."""
@@ -143,22 +168,12 @@ class _Backfill:
         names = [name for name, *_ in pending if name in {one for field in fields for one in (field.name, field.pseudonym)}]
         positions = [(at, bytes(event_id)) for name, at, event_id in pending if name in names and event_id is not None]
         position = min(positions, key=lambda each: each[1] if self._contract.partition == "hash" else each) if len(positions) == len(names) else None
-        while found := self._candidates(fields, position):
-            crash_point(BackfillStep.AFTER_SELECTION)
-            position = (found[-1][1], found[-1][0])
-            with self._connection.transaction():
-                self._connection.execute("select ops.lock_stream(%s)", (stream,))
-                moved, kept = self._move(fields, dict(found))
-                self._connection.execute(
-                    "update ops.added_column set last_event_at = %s, last_event_id = %s, moved_rows = moved_rows + %s, kept_rows = kept_rows + %s "
-                    "where stream = %s and column_name = any(%s)",
-                    (*position, moved, kept, stream, names),
-                )
-                crash_point(BackfillStep.BEFORE_COMMIT)
-            crash_point(BackfillStep.AFTER_COMMIT)
-            self._done = replace(self._done, moved=self._done.moved + moved, kept=self._done.kept + kept, batches=self._done.batches + 1)
-            if self._progress:
-                self._progress(self._done)
+        self._walk(
+            fields,
+            position,
+            names,
+            sql.SQL("last_event_at = %(at)s, last_event_id = %(id)s, moved_rows = moved_rows + %(moved)s, kept_rows = kept_rows + %(kept)s"),
+        )
         with self._connection.transaction():
             self._connection.execute("select ops.lock_stream(%s)", (stream,))
             self._rewrite_corrections(fields, None)
@@ -166,6 +181,37 @@ class _Backfill:
                 "update ops.added_column set backfilled_at = clock_timestamp() where stream = %s and column_name = any(%s)", (stream, names)
             )
         return self._done
+
+    def run_over(self, span: tuple[datetime, datetime] | None) -> Applied:
+        """Moves values of all columns that were ever added, in rows of a span of event time; None: in all rows."""
+        rows = self._connection.execute("select column_name from ops.added_column where stream = %s", (self._contract.stream,))
+        added = {name for (name,) in rows}
+        fields = [field for field in self._contract.columns if field.name in added]
+        names = added & {one for field in fields for one in (field.name, field.pseudonym)}
+        if span is not None:
+            self._within = sql.SQL("r.event_at >= {} and r.event_at < {}").format(*map(sql.Literal, span))
+        if fields:
+            # Rows that keep a value were counted when they were looked at first.
+            self._walk(fields, None, sorted(names), sql.SQL("moved_rows = moved_rows + %(moved)s"))
+        return self._done
+
+    def _walk(self, fields: Sequence[Field], position: tuple[datetime, bytes] | None, names: Sequence[str], note: sql.SQL) -> None:
+        """Moves values behind a position until no row is left, and notes in each transaction how far it is."""
+        stream = self._contract.stream
+        query = sql.SQL("update ops.added_column set {} where stream = %(stream)s and column_name = any(%(names)s)").format(note)
+        while found := self._candidates(fields, position):
+            crash_point(BackfillStep.AFTER_SELECTION)
+            position = (found[-1][1], found[-1][0])
+            with self._connection.transaction():
+                self._connection.execute("select ops.lock_stream(%s)", (stream,))
+                moved, kept = self._move(fields, dict(found))
+                values = {"at": position[0], "id": position[1], "moved": moved, "kept": kept, "stream": stream, "names": list(names)}
+                self._connection.execute(query, values)
+                crash_point(BackfillStep.BEFORE_COMMIT)
+            crash_point(BackfillStep.AFTER_COMMIT)
+            self._done = replace(self._done, moved=self._done.moved + moved, kept=self._done.kept + kept, batches=self._done.batches + 1)
+            if self._progress:
+                self._progress(self._done)
 
     def _candidates(self, fields: Sequence[Field], position: tuple[datetime, bytes] | None) -> list[tuple[bytes, datetime]]:
         """The next events after a position, in order of identity, that may have something to move. Reads without a lock: the rows are looked at again."""
@@ -176,8 +222,8 @@ class _Backfill:
             after = sql.SQL("({}) > ({})").format(columns, sql.SQL(", ").join(sql.Literal(value) for value in position[-len(order) :]))
         query = sql.SQL(
             "select r.event_id, r.event_at from {} as r join ops.file as f on f.file_id = r._file_id "
-            "where {} and f.mapping is null and r._extra ?| %s::text[] order by {} limit %s"
-        ).format(sql.Identifier("raw", self._contract.stream), after, columns)
+            "where {} and {} and f.mapping is null and r._extra ?| %s::text[] order by {} limit %s"
+        ).format(sql.Identifier("raw", self._contract.stream), self._within, after, columns)
         with self._connection.transaction():
             store.prefer_index_probes(self._connection)
             self._connection.execute("set local enable_sort = off")  # one walk along the identity, however many pages it takes
@@ -315,7 +361,10 @@ def moved_values(
         kept[list(wrong)] = True
         places[field.name] = fits
         frame = frame.with_columns(values.zip_with(pl.Series(fits), frame[field.name]).alias(field.name))
-    for rule in contract.rules:
+    if contract.older:
+        frame, refused = _along_majors(frame, places, contract)
+        kept |= refused
+    for rule in () if contract.older else contract.rules:
         named = set(pl.sql_expr(rule.expression).meta.root_names()) & places.keys()
         if named:
             chunk = _bare_chunk(count)
@@ -340,6 +389,41 @@ def moved_values(
         personal = [field for field in fields if field.is_personal]
         frame = frame.with_columns([pseudonyms(frame[field.name], key).alias(str(field.pseudonym)) for field in personal])
     return frame.with_columns(content_hashes(frame, contract.columns)), changed, kept
+
+
+def _along_majors(frame: pl.DataFrame, places: dict[str, NDArray[np.bool_]], contract: Contract) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Takes back values that the major which a row follows does not know: of a copy that lands later they are in `_extra` too.
+
+    A row that no major takes with its new values, or that would follow another one now and lose a column by that, stays as it is.
+
+    Args:
+        frame: Rows with the new values in place.
+        places: By new column, shape (rows,), which rows got a value; changed here.
+        contract: The stream's contract, which has older majors.
+
+    Returns:
+        The rows, and shape (rows,) which of them no major takes.
+    """
+    zoned = frame.with_columns(pl.col(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+    def along(major: Contract, rows: Sequence[int]) -> Chunk:
+        part, chunk = zoned[list(rows)], _bare_chunk(len(rows))
+        others = {name: part[name].is_not_null().to_list() for name in contract.column_by_name if name not in major.by_name}
+        strangers = [dict.fromkeys((name for name, filled in others.items() if filled[row]), True) for row in range(len(rows))]
+        extra = [encode_extra(names) if names else None for names in strangers]
+        return replace(chunk, row_number=np.array(rows, dtype=np.int32), columns={name: part[name] for name in major.by_name}, extra=extra)
+
+    chunk = replace(along(contract, range(frame.height)), again=along)
+    judged = judge(chunk, contract, frame[EVENT_AT].to_physical().to_numpy()).accepted
+    unknown: dict[int, set[str]] = {row: set(json.loads(extra or "{}")) for row, extra in judged.select(ROW_NUMBER, EXTRA).iter_rows()}
+    refused, placed = np.zeros(frame.height, dtype=bool), {name: fits.copy() for name, fits in places.items()}
+    for row in np.flatnonzero(np.any(list(placed.values()), axis=0)).tolist():
+        refused[row] = row not in unknown
+        loses_column = any(name not in placed or not placed[name][row] for name in unknown.get(row, ()))
+        for name, fits in places.items():
+            fits[row] &= not (refused[row] or loses_column or name in unknown[row])
+    taken_back = {name: pl.Series(placed[name] & ~fits) for name, fits in places.items()}
+    return frame.with_columns([pl.when(back).then(None).otherwise(pl.col(name)).alias(name) for name, back in taken_back.items()]), refused
 
 
 def _typed_values(found: Sequence[object], formats: Sequence[str], field: Field) -> tuple[pl.Series, set[int]]:

@@ -27,6 +27,7 @@ from include.settings import get_settings, read_secrets
 
 READ_BYTES = 8 << 20  # of one request to S3; a reader holds about twice that
 _COPY_BYTES = 4 << 20
+_REMEMBERED = 1000  # folders
 # Names of botocore's own variables. Where the secrets file has none of them, botocore looks at the environment, ~/.aws and the machine's role, as everywhere.
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
 
@@ -48,6 +49,7 @@ class ObjectStore:
         self.url, self.setting = url, setting
         self.fs, self.root = open_store(url, setting)
         self.is_local = url.startswith("file:")
+        self._lasting: set[Path] = set()
 
     def full(self, address: str) -> str:
         """Path of an address in the file system."""
@@ -193,26 +195,48 @@ class ObjectStore:
             folder = folder.parent
 
     def _walk(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Files below a folder of this machine. fsspec's own `find` passes over a folder that may not be read as if it were empty."""
+        """Files below a folder of this machine, links left out.
+
+        fsspec's own `find` passes over a folder that may not be read as if it were empty, and its `ls` takes three times as long for a file.
+        """
         try:
-            entries = self.fs.ls(path, detail=True)
-        except FileNotFoundError:
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in entries:
-            if entry["type"] == "directory":
-                yield from self._walk(entry["name"])
-            else:
-                yield entry["name"], entry
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # it went meanwhile
+                    yield entry.path, {"type": "file", "size": found.st_size, "mtime": found.st_mtime, "ino": found.st_ino}
 
     @contextmanager
     def _scratch_beside(self, address: str) -> Iterator[Path]:
         target = Path(self.full(address))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder(target.parent)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Makes a folder and those above it; each name is on disk, else a power cut could take a file with its folder."""
+        if folder in self._lasting and folder.is_dir():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not only where it was missing: who made it a moment ago may not have come so far, and our file must not be lost with it.
+        for made in (folder, *folder.parents):
+            _sync(made.parent)
+            if made == Path(self.root):
+                break
+        if len(self._lasting) >= _REMEMBERED:
+            self._lasting.clear()
+        self._lasting.add(folder)
 
     def _name_local(self, scratch: Path, address: str, *, is_new: bool) -> None:
         target = Path(self.full(address))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from include.contracts import load_contract
 from include.contracts.csv_dialect import CsvDialect
@@ -12,8 +13,10 @@ from include.contracts.mapping import load_mapping
 from include.landing.csv_files import csv_rows
 from include.landing.errors import LandingError, UnreadableFile
 from include.landing.json_files import json_lines
+from include.landing.lines import Lines
+from include.landing.post_rows import LostPost, post_rows
 from include.landing.readers import parquet_tables
-from include.landing.source import Source
+from include.landing.source import POSTS, Source
 from include.landing.zone import Zone, ZoneFile
 from include.settings import get_settings
 
@@ -74,13 +77,23 @@ def read_originals(zone: Zone, file: ZoneFile, row_numbers: Collection[int]) -> 
 def _numbered(source: Source, file: ZoneFile, wanted: Collection[int]) -> Iterator[tuple[int, bytes]]:
     if source.file_format in ("ndjson", "json"):
         for lines, numbers in json_lines(source):
-            yield from ((int(numbers[at]), lines[int(at)]) for at in np.flatnonzero(np.isin(numbers, list(wanted))))
+            yield from _among(lines, numbers, wanted)
+    elif source.file_format == POSTS:
+        for part in post_rows(source):
+            if not isinstance(part, LostPost):
+                yield from _among(*part, wanted)
+            elif part.number in wanted:
+                yield part.number, part.body
     elif source.file_format == "csv":
         for rows in csv_rows(source, dialect=csv_dialect(file.stream, file.mapping)):
             yield from ((number, rows.originals[at]) for at, number in enumerate(rows.numbers) if number in wanted)
     else:
         for first, originals, _ in parquet_tables(source):
             yield from ((number, originals[number - first]) for number in sorted(wanted) if first <= number < first + len(originals))
+
+
+def _among(lines: Lines, numbers: NDArray[np.int32], wanted: Collection[int]) -> Iterator[tuple[int, bytes]]:
+    yield from ((int(numbers[at]), lines[int(at)]) for at in np.flatnonzero(np.isin(numbers, list(wanted))))
 
 
 def csv_dialect(stream: str, mapping: str | None) -> CsvDialect:

@@ -18,10 +18,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from include.landing.source import MAX_ROW_BYTES
+from include.landing.source import MAX_ROW_BYTES, POSTS_ENDING
 
-ENDING = ".posts"
-FORMAT = "posts"
 MAX_HEADER_BYTES = 4096
 MAX_BODY_BYTES = MAX_ROW_BYTES  # as stored; its plain bytes have the same bound, so that no row of it is longer than the readers take
 _RECEIPT = re.compile(r"(?P<stream>[a-z][a-z0-9_]{0,62})\.(?P<stamp>[0-9]{20})\.(?P<mark>[0-9a-f]{8})\.(?P<frame>[1-9][0-9]{0,6})")
@@ -73,7 +71,7 @@ class GroupName:
     @property
     def file_name(self) -> str:
         """Name of the file in its folder of the zone."""
-        return f"{self.closed_at:%H%M%S%f}-gateway-{self.mark}{ENDING}"
+        return f"{self.closed_at:%H%M%S%f}-gateway-{self.mark}{POSTS_ENDING}"
 
     def address(self, tenant: str) -> str:
         """Address of the file in the zone."""
@@ -106,6 +104,9 @@ def frame(post: Post, body: bytes) -> bytes:
     return b"".join((msgspec.json.encode(post), b"\n", body, b"\n"))
 
 
+_decode = msgspec.json.Decoder(Post).decode
+
+
 def read_frames(stream: BinaryIO) -> Iterator[tuple[Post, bytes]]:
     """The posts of a file, one at a time.
 
@@ -116,7 +117,7 @@ def read_frames(stream: BinaryIO) -> Iterator[tuple[Post, bytes]]:
     while header := stream.readline(MAX_HEADER_BYTES):
         number += 1
         try:
-            post = msgspec.json.decode(header, type=Post)
+            post = _decode(header)
         except msgspec.DecodeError as error:
             raise BrokenFrames(f"frame {number}: no header: {error}") from error
         if not header.endswith(b"\n") or not 0 <= post.length <= MAX_BODY_BYTES:

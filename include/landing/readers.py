@@ -5,6 +5,7 @@ JSON: an array of objects, read element by element; row numbers are element numb
 CSV: in the dialect of the contract or mapping, a header of column names or dotted payload paths; an empty cell is no value; row numbers count records after
 the header.
 Parquet: columns named likewise, nested structs allowed; the original of a row is its JSON text.
+Posts: what the gateway writes; rows and their numbers as `post_rows` says. A post that cannot be read is one row with an error.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from include.landing.errors import UnreadableFile
 from include.landing.json_files import json_lines
 from include.landing.lines import Lines, compact, join_lines
 from include.landing.payload import chunk_of_lines, encode_extra, unusual_lines
+from include.landing.post_rows import LostPost, post_rows
 from include.landing.rows import CHUNK_ROWS, TENANT, TENANT_PATH, Chunk, Code, Column, RowError, shown
-from include.landing.source import CHUNK_BYTES, FORMATS, Source, seekable
+from include.landing.source import CHUNK_BYTES, FORMATS, POSTS, Source, seekable
 
 _FIRST_PART = 4  # the first chunk is so many times smaller, so that the server begins soon
 _PARQUET_BUFFER = 1 << 20  # pages are read as they are needed, and not a column of a whole row group at once
 
 
-class _JsonLines:
+class JsonLines:
     """Lines of one or several files that wait to be decoded together: many small files make one chunk.
 
     Lines of the usual kind are decoded in bulk; the others of all files are gathered and decoded one by one.
@@ -48,6 +50,8 @@ class _JsonLines:
         self._waiting_rows = self._waiting_bytes = 0
         self._unusual: list[tuple[bytes, int, int]] = []
         self._unusual_bytes = 0
+        self._lost: list[tuple[LostPost, int]] = []
+        self._lost_bytes = 0
 
     def add(self, lines: Lines, numbers: NDArray[np.int32], position: int) -> Iterator[Chunk]:
         """Takes lines of a file and gives chunks that are full."""
@@ -59,11 +63,20 @@ class _JsonLines:
         if len(self._unusual) >= self._rows or self._unusual_bytes >= CHUNK_BYTES:
             yield self._unusual_chunk()
 
+    def lose(self, post: LostPost, position: int) -> Iterator[Chunk]:
+        """Takes a post that cannot be read and gives a chunk of them that is full."""
+        self._lost.append((post, position))
+        self._lost_bytes += len(post.body)
+        if self._lost_bytes >= CHUNK_BYTES or len(self._lost) >= self._rows:
+            yield self._lost_chunk()
+
     def finish(self) -> Iterator[Chunk]:
         """Gives what is left."""
         yield from self._flush()
         if self._unusual:
             yield self._unusual_chunk()
+        if self._lost:
+            yield self._lost_chunk()
 
     def _flush(self) -> Iterator[Chunk]:
         if not self._waiting_rows:
@@ -99,6 +112,10 @@ class _JsonLines:
         self._unusual, self._unusual_bytes = [], 0
         return chunk_of_lines(self._contract, lines, np.array(positions, dtype=np.int32), np.array(numbers, dtype=np.int32))
 
+    def _lost_chunk(self) -> Chunk:
+        lost, self._lost, self._lost_bytes = self._lost, [], 0
+        return _lost_chunk(self._contract, lost)
+
 
 def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
     """Reads files of a stream in its own shape.
@@ -106,12 +123,15 @@ def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK
     Raises:
         UnreadableFile: If a file cannot be read at all; chunks given before may hold rows of it.
     """
-    waiting = _JsonLines(contract, rows)
+    waiting = JsonLines(contract, rows)
     for source in sources:
         with source.stream:
             if source.file_format in ("ndjson", "json"):
                 for lines, numbers in json_lines(source):
                     yield from waiting.add(lines, numbers, source.position)
+            elif source.file_format == POSTS:
+                for part in post_rows(source):
+                    yield from waiting.lose(part, source.position) if isinstance(part, LostPost) else waiting.add(*part, source.position)
             elif source.file_format == "csv":
                 yield from _csv_chunks(source, contract, rows)
             elif source.file_format == "parquet":
@@ -119,6 +139,16 @@ def read_chunks(sources: Iterator[Source], contract: Contract, rows: int = CHUNK
             else:
                 raise UnreadableFile(source.position, f"unknown file format: use {', '.join(FORMATS)}, plain or with .gz or .zst")
     yield from waiting.finish()
+
+
+def _lost_chunk(contract: Contract, lost: Sequence[tuple[LostPost, int]]) -> Chunk:
+    positions, numbers = np.array([position for _, position in lost], dtype=np.int32), np.array([post.number for post, _ in lost], dtype=np.int32)
+    chunk = chunk_of_lines(contract, [b"{}"] * len(lost), positions, numbers)
+    chunk.originals = [post.body for post, _ in lost]
+    for row, (post, _) in enumerate(lost):
+        chunk.give_up(row, RowError(Code.MALFORMED_JSON, None, None, post.reason))
+    chunk.again = lambda older, wanted: _lost_chunk(older, [lost[row] for row in wanted])
+    return chunk
 
 
 def refuse_malformed(chunk: Chunk, text: TextRows) -> None:
@@ -144,6 +174,8 @@ def _csv_chunk(source: Source, text: TextRows, contract: Contract) -> Chunk:
             columns[name] = text.column(index)
     chunk = Chunk(_positions(source, count), np.array(text.numbers, dtype=np.int32), text.originals, columns, tenants, [None] * count, is_text=True)
     refuse_malformed(chunk, text)
+    # Of a file without a header the first row stands for its names, which drift would show to everyone. No row of it is accepted.
+    unknown = unknown if known or not contract.personal_fields else {}
     for row, record in enumerate(text.records):
         extra = {name: record[index] for name, index in unknown.items() if record[index]}
         if extra:

@@ -1,7 +1,7 @@
 """Replay: quarantined rows once more, through today's contract and mapping, by the code that lands files.
 
-Rows of NDJSON and JSON files are taken from the quarantine, which holds them whole; rows of other formats, and files that were quarantined whole, are read
-again from the zone. A row that passes now lands with its own arrival, file and row number; it was known at the time of the replay.
+Rows of NDJSON and JSON files and of posts are taken from the quarantine, which holds them whole; rows of other formats, and files that were quarantined
+whole, are read again from the zone. A row that passes now lands with its own arrival, file and row number; it was known at the time of the replay.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from psycopg.types.json import Jsonb
 from include.contracts import load_contract
 from include.contracts.model import Contract
 from include.landing import ledger, store
-from include.landing.batch import Attempt, Culprits, Held, Keys, commit_batch
+from include.landing.batch import Attempt, Held, commit_batch
 from include.landing.columns import MICROSECONDS
 from include.landing.conflicts import Entry
 from include.landing.crash import ReplayStep, crash_point
+from include.landing.culprits import Culprits
+from include.landing.drift import Drift
 from include.landing.errors import LandingUnbalanced
+from include.landing.identity import Keys
 from include.landing.ledger import Arrival, FileCounts
 from include.landing.load import BATCH_FILES, PSEUDONYM_KEY, LandingResult, Progress, ProgressListener, land_apart
 from include.landing.mapped import mapped_chunks
@@ -43,7 +46,7 @@ from include.settings import get_settings, secret
 from include.warehouse import Role, connect
 
 REPLAY_ROWS = 200_000
-_WHOLE_ORIGINALS = ("ndjson", "json")  # of which the quarantine has the whole row, to be decoded by itself
+_WHOLE_ORIGINALS = ("ndjson", "json", "posts")  # of which the quarantine has the whole row, to be decoded by itself
 _SHIFT = 32  # a row number has 31 bits
 _GONE = "the zone no longer holds the file with the bytes that landed, and rows of this format can only be read from their file"
 
@@ -225,7 +228,7 @@ class ReplayAttempt(Attempt):
     def _source_to_date(self, position: int) -> Source | None:
         """A file quarantined whole could not be dated when it landed."""
         file = self._landed(position) if position in self._whole else None
-        return None if file is None else Source(position, self._zone.open(file), file.file_format, file.compression)
+        return None if file is None else self._source(position, file, self._zone.open(file))
 
     def _refused_copies(self, copies: dict[bytes, list[Copy]], held: dict[bytes, Copy]) -> dict[bytes, list[Refused]]:  # noqa: ARG002  they are the ones tried
         return {}
@@ -264,7 +267,7 @@ class ReplayAttempt(Attempt):
             self._gone[position] = _GONE
             return
         self._reread.append(file)
-        source = Source(position, self._zone.open(file), file.file_format, file.compression)
+        source = self._source(position, file, self._zone.open(file))
         chunks = read_chunks(iter([source]), self._contract) if file.mapping is None else mapped_chunks(source, self._contract, file.mapping)
         if position in self._whole:
             yield from chunks
@@ -286,6 +289,8 @@ class ReplayAttempt(Attempt):
         return pl.Series([stamp.started_at.astimezone(UTC).replace(tzinfo=None)], dtype=MICROSECONDS).new_from_index(0, frame.height)
 
     def _load(self, prepared: Prepared, batch_id: int, file_ids: NDArray[np.int64]) -> None:
+        if not self._whole.keys() >= set(np.flatnonzero(prepared.read).tolist()):
+            prepared = replace(prepared, drift=Drift())  # these rows were counted when their file landed
         super()._load(prepared, batch_id, file_ids)
         self._mark(batch_id)
 
@@ -368,6 +373,9 @@ class ReplayAttempt(Attempt):
         whole = {self._files[position].file_id for position in self._whole}
         read = [file_id in whole and count.unreadable is None for file_id, count in zip(file_ids, counts, strict=True)]
         ledger.write_replays(self._connection, batch_id, self._contract.version, file_ids, read, counts)
+
+    def _read_whole(self, wanted: Sequence[int]) -> list[int]:
+        return [position for position in super()._read_whole(wanted) if position in self._whole]
 
     def _numbers(self, position: int) -> NDArray[np.int64]:
         return self._places[self._places >> _SHIFT == position] & ((1 << _SHIFT) - 1)

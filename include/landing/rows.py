@@ -45,6 +45,7 @@ class Code(StrEnum):
     CONFLICT = "conflict"
     PARTITION_EXPIRED = "partition_expired"
     UNKNOWN_VERSION = "unknown_version"
+    FOREIGN_TENANT = "foreign_tenant"
 
 
 @dataclass(frozen=True)

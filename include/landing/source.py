@@ -6,8 +6,7 @@ import gzip
 import io
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ CHUNK_BYTES = 32 << 20  # a chunk has fewer rows where rows are large
 SPOOL_BYTES = 32 << 20  # a compressed Parquet file beyond that is unpacked to disk: its readers seek
 UNKNOWN_FORMAT = "unknown"
 FORMATS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+POSTS_ENDING, POSTS = ".posts", "posts"  # what the gateway writes, and nobody else
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _ENDINGS = {compression: ending for ending, compression in COMPRESSIONS.items()}
 _BOM_UTF8 = b"\xef\xbb\xbf"
@@ -34,21 +34,33 @@ class Source:
     Attributes:
         position: Position of the file in its batch.
         stream: Its stored bytes.
-        file_format: `ndjson`, `json`, `csv` or `parquet`.
+        file_format: `ndjson`, `json`, `csv`, `parquet` or `posts`.
         compression: `gzip`, `zstd` or None.
+        tenant: Tenant that a file of posts belongs to; None where nobody asks.
+        first_rows: Of a file of posts, the number of the first row of each post; filled by its reader.
     """
 
     position: int
     stream: BinaryIO
     file_format: str
     compression: str | None
+    tenant: str | None = None
+    first_rows: list[int] = field(default_factory=list)
 
 
 def format_of(name: str) -> tuple[str, str | None]:
     """Format and compression that the ending of a file's name states, upper or lower case; `unknown` where it states none."""
-    path = PurePosixPath(name.lower())
-    compression = COMPRESSIONS.get(path.suffix)
-    return FORMATS.get((path.with_suffix("") if compression else path).suffix, UNKNOWN_FORMAT), compression
+    name = name.lower()
+    ending = _ending(name)
+    compression = COMPRESSIONS.get(ending)
+    ending = _ending(name.removesuffix(ending)) if compression else ending
+    return POSTS if ending == POSTS_ENDING else FORMATS.get(ending, UNKNOWN_FORMAT), compression
+
+
+def _ending(name: str) -> str:
+    """Last ending of a name with its dot, as in `pathlib`, which takes ten times as long."""
+    at = name.rfind(".")
+    return name[at:] if 0 < at < len(name) - 1 else ""
 
 
 def stored_format(file_format: str, compression: str | None) -> str:

@@ -57,7 +57,7 @@ class Validated:
     rejected: list[RejectedRow]
 
 
-def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = ()) -> Validated:
+def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], expired: Collection[date] = (), owners: pl.Series | None = None) -> Validated:
     """Types and checks a chunk.
 
     Args:
@@ -65,6 +65,7 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], ex
         contract: The stream's contract.
         arrived_at: Shape (rows,), arrival of each row's file, microseconds since 1970 UTC.
         expired: First days of months that have left the raw table.
+        owners: Shape (rows,), the one tenant that a row may be of; null where it may name any. None where every row may.
 
     Returns:
         Accepted and rejected rows. A row's verdict depends on nothing but the row, its arrival, and whether its month has left the raw table.
@@ -78,7 +79,7 @@ def validate(chunk: Chunk, contract: Contract, arrived_at: NDArray[np.int64], ex
     _check_event_time(contract, columns[contract.event_time], arrivals, chunk)
     if expired:
         _check_expired(contract, columns[contract.event_time], expired, chunk)
-    tenants = _tenants(chunk)
+    tenants = _tenants(chunk, owners)
     frame = pl.DataFrame(
         [
             pl.Series(FILE_POSITION, chunk.file_position),
@@ -188,8 +189,8 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _tenants(chunk: Chunk) -> pl.Series:
-    """Tenant that each row names; a tenant is text of 1 to 128 characters."""
+def _tenants(chunk: Chunk, owners: pl.Series | None) -> pl.Series:
+    """Tenant that each row names; a tenant is text of 1 to 128 characters. Null where it names one that it may not be of."""
     column = typed([None if value == "" else value for value in chunk.tenants] if chunk.is_text else chunk.tenants, LogicalType.STRING, is_text=chunk.is_text)
     for row, code, value, message in column.wrong:
         chunk.refuse(row, RowError(code, TENANT, shown(value), message))
@@ -202,4 +203,10 @@ def _tenants(chunk: Chunk) -> pl.Series:
         code = Code.NUL_CHARACTER if "\x00" in values[row] else Code.BAD_PATTERN
         message = f"a tenant has 1 to {MAX_TENANT_CHARACTERS} characters, without NUL and without blanks around it"
         chunk.refuse(row, RowError(code, TENANT, shown(values[row]), message))
-    return values.zip_with((~bad).fill_null(value=True), pl.Series([None], dtype=pl.String)) if rows else values
+    if owners is not None:
+        foreign = (values != owners) & ~bad
+        for row in foreign.arg_true().to_list():
+            message = f"posted with a key of tenant {owners[row]}, which writes for no other: leave the tenant out, or use a key of that tenant"
+            chunk.refuse(row, RowError(Code.FOREIGN_TENANT, TENANT, shown(values[row]), message))
+        bad = bad | foreign
+    return values.zip_with((~bad).fill_null(value=True), pl.Series([None], dtype=pl.String)) if bad.any() else values

@@ -11,9 +11,10 @@ twice; the version tag differs whenever the bytes do; listing costs what the spa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,7 +46,7 @@ class ZoneFile:
         version_tag: Changes whenever the bytes change (in a folder also when the same bytes are written anew); cheap to get.
         tenant_id: Tenant named by the address; None where it names none.
         mapping: Mapping named by the address; None for files in the stream's own shape.
-        file_format: `ndjson`, `json`, `csv`, `parquet`, or `unknown`.
+        file_format: `ndjson`, `json`, `csv`, `parquet`, `posts`, or `unknown`.
         compression: `gzip`, `zstd` or None.
     """
 
@@ -121,15 +122,26 @@ class Zone:
             raise ZoneError(f"{address} is not an address of the zone")
         return file
 
-    def list(self, stream: str, arrived_from: datetime | None, arrived_before: datetime | None) -> list[ZoneFile]:
+    def list(
+        self, stream: str, arrived_from: datetime | None, arrived_before: datetime | None, *, is_settled: Callable[[str, str], bool] | None = None
+    ) -> list[ZoneFile]:
         """Complete files of a stream that arrived in `[arrived_from, arrived_before)`, in order of arrival and address.
 
         Lists a folder a day, at the edges of the span a folder an hour: the cost follows the span and not the age of the zone. None means no bound.
+
+        Args:
+            stream: The stream.
+            arrived_from: Start of the span, inclusive.
+            arrived_before: End of the span, exclusive.
+            is_settled: Of address and version tag, whether nobody needs the file; asked day by day. Such files cost little and are left out.
         """
         found: list[ZoneFile] = []
         for folder, name in self._folders_of(stream, arrived_from, arrived_before):
             for path, info in self._store.files_below(folder, name).items():
-                file = self._describe(self._store.relative(path), info)
+                address = self._store.relative(path)
+                if is_settled is not None and is_settled(address, _version_tag(info)):
+                    continue
+                file = self._describe(address, info)
                 if file is None or (arrived_from and file.arrived_at < arrived_from) or (arrived_before and file.arrived_at >= arrived_before):
                     continue
                 found.append(file)
@@ -217,25 +229,21 @@ class Zone:
         if info.get("type") != "file":
             return None
         self._refuse_odd(address, info)
-        parts = address.split("/")
-        name = parts[-1]
-        date = _DATE.match(parts[1]) if len(parts) >= 4 else None
-        hour = _HOUR_FOLDER.match(parts[2]) if date else None
-        if not date or not hour or name.startswith((".", "_")) or not name:
+        above, _, name = address.rpartition("/")
+        folder = _folder(above)
+        if folder is None or name.startswith((".", "_")) or not name:
             return None
-        options = dict(part.split("=", 1) for part in parts[3:-1] if "=" in part)
-        start = datetime.fromisoformat(date[1]).replace(hour=int(hour[1]), tzinfo=UTC)
         written_at = modified_at(info)
         file_format, compression = format_of(name)
         return ZoneFile(
             address=address,
-            stream=parts[0],
-            arrived_at=_arrived_at(name, start, written_at),
+            stream=folder.stream,
+            arrived_at=_arrived_at(name, folder.hour, written_at),
             modified_at=written_at,
             size_bytes=int(info["size"]),
             version_tag=_version_tag(info),
-            tenant_id=options.get("tenant"),
-            mapping=options.get("mapping"),
+            tenant_id=folder.tenant_id,
+            mapping=folder.mapping,
             file_format=file_format,
             compression=compression,
         )
@@ -248,6 +256,27 @@ class Zone:
             raise ZoneError(f"the name {address.encode(errors='surrogateescape')!r} in {self.url} is not UTF-8; rename the file") from None
         if not self._store.is_local and ("?versionId=" in address or (address.endswith("/") and int(info["size"]) > 0)):
             raise ZoneError(f"the key {address!r} in {self.url} cannot be read by its name; rename the object")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    stream: str
+    hour: datetime
+    tenant_id: str | None
+    mapping: str | None
+
+
+@lru_cache(maxsize=1024)
+def _folder(path: str) -> _Folder | None:
+    """What the folder of a file says; None where it is none of the zone's. Many files lie in one."""
+    parts = path.split("/")
+    date = _DATE.match(parts[1]) if len(parts) >= 3 else None
+    hour = _HOUR_FOLDER.match(parts[2]) if date else None
+    if not date or not hour:
+        return None
+    options = dict(part.split("=", 1) for part in parts[3:] if "=" in part)
+    start = datetime.fromisoformat(date[1]).replace(hour=int(hour[1]), tzinfo=UTC)
+    return _Folder(parts[0], start, options.get("tenant"), options.get("mapping"))
 
 
 def _day(text: str) -> datetime | None:

@@ -5,7 +5,7 @@ expected.json          per stream: what landing must count
 files.ndjson           per file: rows, and rows with each fault
 failures.parquet       per failure: machine, component, time, whether there were symptoms
 wear.parquet           per machine and day (end of day, UTC): true damage, age and remaining life of each component
-live/<time>.json       per live interval: the same counts
+live/<time>.json       per live interval: the same counts; -2, -3 … where an interval was posted again
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class FileTruth:
-    """One file: its rows, and how many of them carry each fault (a row may carry several)."""
+    """One file, or one post with its receipt as address: its rows, and how many of them carry each fault (a row may carry several)."""
 
     address: str
     stream: str
@@ -97,6 +97,12 @@ def expected_of_arrivals(rows: Rows) -> Expected:
     first = ~invalid & ~repeated & rows.is_first
     accepted, quarantined, duplicate = (int(np.count_nonzero(mask)) for mask in (first, invalid, repeated))
     return Expected(len(rows), accepted, quarantined, duplicate, len(rows) - accepted - quarantined - duplicate)
+
+
+def expected_of_repetition(rows: Rows) -> Expected:
+    """Counts of rows that were stored before: what is no error is a duplicate, whatever it was the first time."""
+    invalid = int(np.count_nonzero(rows.faults & np.uint8(INVALID)))
+    return Expected(landed=len(rows), quarantined=invalid, duplicate=len(rows) - invalid)
 
 
 def failures(world: World, start_ms: int, end_ms: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Starts one Airflow process under the supervisor: `python -m include.stack.component scheduler`.
+"""Starts one process of the stack under the supervisor: `python -m include.stack.component scheduler`.
 
 Before it becomes that process, it ends what a predecessor that was killed left behind: the workers of a dead scheduler wait on a queue
 that nobody fills any more, and would stay for ever.
@@ -14,11 +14,13 @@ import psutil
 from include.stack.airflow_env import STACK_MARK
 
 COMPONENT_MARK = "TIDEMARK_COMPONENT"
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "api-server": ("api-server",),
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "dag-processor": ("dag-processor",),
-    "triggerer": ("triggerer", "--skip-serve-logs"),
+GATEWAY = "gateway"
+COMMANDS: dict[str, tuple[str, ...]] = {  # what Python runs as a module, with its arguments
+    "api-server": ("airflow", "api-server"),
+    "scheduler": ("airflow", "scheduler", "--skip-serve-logs"),
+    "dag-processor": ("airflow", "dag-processor"),
+    "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
+    GATEWAY: ("include.gateway",),
 }
 KILL_WAIT_S = 5.0
 
@@ -56,10 +58,10 @@ def end_processes(processes: list[psutil.Process]) -> int:
 
 
 def main() -> None:
-    """Replaces this process by the Airflow command of the component."""
+    """Replaces this process by the component."""
     name = sys.argv[1]
     end_processes(marked_processes(os.environ[STACK_MARK], name))
-    os.execv(sys.executable, [sys.executable, "-m", "airflow", *COMMANDS[name]])  # noqa: S606  no shell
+    os.execv(sys.executable, [sys.executable, "-m", *COMMANDS[name]])  # noqa: S606  no shell
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Runs every check. A check that breaks is a finding itself."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_python, _disk, _memory, _secrets, _settings_file, _ports, _warehouse, _zone, _airflow]
+    checks: list[Callable[[], Iterator[Finding]]] = [_python, _disk, _memory, _secrets, _settings_file, _ports, _warehouse, _zone, _components]
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -81,13 +81,15 @@ def _ports() -> Iterator[Finding]:
 
     settings = get_settings()
     if not supervisor.is_running():
-        taken = server.port_is_taken(settings.airflow_host, settings.airflow_port)
-        yield Finding(
-            "Airflow port",
-            not taken,
-            f"{settings.airflow_port} is {'taken by another program' if taken else 'free'}",
-            "set TIDEMARK_AIRFLOW_PORT to a free port" if taken else "",
-        )
+        listeners = {"Airflow": (settings.airflow_host, settings.airflow_port), "Gateway": (settings.gateway_host, settings.gateway_port)}
+        for name, (host, port) in listeners.items():
+            taken = server.port_is_taken(host, port)
+            yield Finding(
+                f"{name} port",
+                not taken,
+                f"{port} is {'taken by another program' if taken else 'free'}",
+                f"set TIDEMARK_{name.upper()}_PORT to a free port" if taken else "",
+            )
     if settings.is_embedded and not server.is_running():
         taken = server.port_is_taken("127.0.0.1", settings.postgres_port)
         yield Finding(
@@ -132,11 +134,13 @@ def _zone() -> Iterator[Finding]:
             yield Finding(name, True, f"{url} answers")
 
 
-def _airflow() -> Iterator[Finding]:
+def _components() -> Iterator[Finding]:
     from include.stack.airflow_env import airflow_home
+    from include.stack.component import GATEWAY
     from include.stack.health import components
 
     for component in components():
         log = airflow_home() / "logs" / f"{component.name}.log"
         advice = "" if component.is_healthy else ("run `tidemark up`" if component.state == "stopped" else f"see {log}")
-        yield Finding(f"Airflow {component.name}", component.is_healthy, f"{component.state}, {component.detail}", advice)
+        name = component.name if component.name == GATEWAY else f"Airflow {component.name}"
+        yield Finding(name, component.is_healthy, f"{component.state}, {component.detail}", advice)

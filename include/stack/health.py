@@ -1,4 +1,4 @@
-"""Whether Airflow is well: what its processes report about themselves, and what the supervisor sees."""
+"""Whether the stack is well: what its processes report about themselves, and what the supervisor sees."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import httpx
 
+from include.settings import Settings, get_settings
 from include.stack import supervisor
 from include.stack.airflow_env import airflow_home, base_url
+from include.stack.component import GATEWAY
 from include.stack.errors import StackError
 
 REPORTED_AS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
@@ -29,6 +31,11 @@ class ComponentHealth:
     detail: str
 
 
+def title(name: str) -> str:
+    """A component in words."""
+    return "The gateway" if name == GATEWAY else f"Airflow's {name}"
+
+
 def reported_health() -> dict[str, str]:
     """What `/api/v2/monitor/health` says, status by component; empty where the API server does not answer."""
     try:
@@ -39,12 +46,28 @@ def reported_health() -> dict[str, str]:
         return {}
 
 
+def gateway_health(settings: Settings | None = None) -> str | None:
+    """What the gateway of this stack says at `/healthz`: `healthy`, or None where it does not answer."""
+    settings = settings or get_settings()
+    address = settings.model_copy(update={"gateway_url": ""}).gateway_address  # senders may go through a proxy
+    try:
+        # Its certificate is for the names that senders use; here it only says whether it lives.
+        return "healthy" if httpx.get(f"{address}/healthz", timeout=5, verify=False).is_success else None  # noqa: S501
+    except (httpx.ReadError, httpx.RemoteProtocolError):
+        return "healthy" if settings.gateway_client_ca else None  # it shook hands and then asked for a device's certificate, which we are not
+    except httpx.TransportError:
+        return None
+
+
 def components() -> list[ComponentHealth]:
-    """Health of each Airflow process."""
+    """Health of each process."""
     reported = reported_health()
     found = []
     for process in supervisor.status():
-        said = reported.get(REPORTED_AS[process.name]) if process.name in REPORTED_AS else ("healthy" if reported else None)
+        if process.name == GATEWAY:
+            said = gateway_health()
+        else:
+            said = reported.get(REPORTED_AS[process.name]) if process.name in REPORTED_AS else ("healthy" if reported else None)
         healthy = process.state in {"RUNNING", "STARTING"} and said == "healthy"
         found.append(ComponentHealth(process.name, healthy, process.state.lower(), process.pid, process.uptime_s, said or "says nothing yet"))
     return found
@@ -74,5 +97,5 @@ def wait_until_healthy(progress: Callable[[list[ComponentHealth]], None] | None 
         if gave_up or time.monotonic() - started > timeout_s:
             name = (gave_up or [component.name for component in now if not component.is_healthy])[0]
             verb = "does not stay up" if gave_up else f"was not healthy within {timeout_s:.0f} s"
-            raise StackError(f"Airflow's {name} {verb}", f"see {airflow_home() / 'logs' / f'{name}.log'}")
+            raise StackError(f"{title(name)} {verb}", f"see {airflow_home() / 'logs' / f'{name}.log'}")
         time.sleep(POLL_S)

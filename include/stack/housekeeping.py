@@ -41,11 +41,20 @@ def apply_contracts() -> int:
     """Brings raw tables to their contracts and fills new columns from `_extra`. Returns how many rows it moved values in.
 
     Raises:
-        LandingBusy: If a lock was not free in time. What was done is kept.
+        LandingError: If a table could not be brought there, or a lock was not free in time. Every other stream was tried; what was done is kept.
     """
+    from include.landing.errors import LandingError
     from include.landing.new_columns import apply_contract
 
-    return sum(apply_contract(stream).moved for stream in streams())
+    moved, failures = 0, []
+    for stream in streams():
+        try:
+            moved += apply_contract(stream).moved
+        except LandingError as error:
+            failures.append(str(error))
+    if failures:
+        raise LandingError("; ".join(failures))
+    return moved
 
 
 def clean_airflow_metadata(at: datetime, *, keep: timedelta) -> None:

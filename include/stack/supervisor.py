@@ -1,4 +1,4 @@
-"""Airflow's processes under supervisord: started, restarted when they die, and stopped without leaving one behind."""
+"""The processes of the stack under supervisord: started, restarted when they die, and stopped without leaving one behind."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def check_machine() -> None:
     """Refuses to begin what cannot end well.
 
     Raises:
-        StackError: If Python is too old, the disk too full, the home not writable or the Airflow port taken.
+        StackError: If Python is too old, the disk too full, the home not writable or a port taken.
     """
     settings = get_settings()
     if sys.version_info < MINIMUM_PYTHON:
@@ -57,8 +57,10 @@ def check_machine() -> None:
         raise StackError(
             f"only {free / 1024**3:.1f} GiB free at {settings.home}; the stack needs at least 2 GiB", "free some space, or set TIDEMARK_HOME to another disk"
         )
-    if not supervisor.is_running() and server.port_is_taken(settings.airflow_host, settings.airflow_port):
-        raise StackError(f"port {settings.airflow_port} is taken by another program", "stop it, or set TIDEMARK_AIRFLOW_PORT to a free port")
+    listeners = {"AIRFLOW": (settings.airflow_host, settings.airflow_port), "GATEWAY": (settings.gateway_host, settings.gateway_port)}
+    for name, (host, port) in listeners.items():
+        if not supervisor.is_running() and server.port_is_taken(host, port):
+            raise StackError(f"port {port} is taken by another program", f"stop it, or set TIDEMARK_{name}_PORT to a free port")
 
 
 def start_warehouse(step: Step = _untimed) -> None:
@@ -69,6 +71,12 @@ def start_warehouse(step: Step = _untimed) -> None:
     with step("roles, databases and schema"):
         bootstrap()
         migrate()
+        if get_settings().simulate:
+            from include.gateway.keys.administration import ensure_secret_key
+            from include.gateway.session import OWN_KEY
+            from include.landing.zone import DEFAULT_TENANT
+
+            ensure_secret_key(OWN_KEY, tenant=DEFAULT_TENANT, note="the simulator and `tidemark post` of this machine", by="tidemark up")
     with step("dbt project and views"):
         from include.transform import deploy as deploy_views
 
@@ -80,7 +88,7 @@ def up(*, step: Step = _untimed, progress: Progress | None = None, unpause_new: 
 
     Args:
         step: Context manager around each step, for messages and times.
-        progress: Called with the health of Airflow's processes while they start.
+        progress: Called with the health of the processes while they start.
         unpause_new: Switch DAGs on that this database has never seen. DAGs that it knows keep their switch.
         wait: Wait until every process is healthy.
 
@@ -93,7 +101,7 @@ def up(*, step: Step = _untimed, progress: Progress | None = None, unpause_new: 
     with step("Airflow database, settings and DAGs"):
         ensure_airflow_secrets()
         report = deploy(unpause_new=unpause_new)
-    with step("Airflow processes"):
+    with step("Airflow and the gateway"):
         supervisor.start()
         if wait:
             wait_until_healthy(progress)
@@ -106,7 +114,7 @@ def down(*, purge: bool = False, step: Step = _untimed) -> int:
     Returns:
         How many processes did not stop by themselves and were killed.
     """
-    with step("Airflow processes"):
+    with step("Airflow and the gateway"):
         killed = supervisor.stop()
     if get_settings().is_embedded:
         with step("PostgreSQL"):

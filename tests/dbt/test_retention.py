@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,17 +21,16 @@ from include.lake.recall import recall
 from include.lake.retention import expire_raw, plan, run
 from include.lake.steps import LakeStep
 from include.landing import check_partitions, land_everything
-from include.landing.crash import CRASH_AT
 from include.landing.quarantine import Filter, list_quarantined
-from include.settings import REPOSITORY
 from include.transform import TransformFailed, check_everything, fix_horizon, request_touch
 from include.transform.expiring import WITHIN_A_MONTH, check_expiring, consumers, unsafe_models
 from include.transform.invocation import DbtError, manifest_json
 from include.transform.trace import trace
 from include.warehouse import Role, connect
-from tests.conftest import DEPLOYED_TEMPLATE, TEST_DATABASE, Warehouse
+from tests.conftest import DEPLOYED_TEMPLATE, TEST_DATABASE, Cluster, Warehouse, fresh_copy, make_template
 from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, land_history, readings, rows_in_raw, states
 from tests.support.databases import clone_database, drop_database
+from tests.support.killed import KILLED, TRANSFORM, killed_at
 from tests.support.landing import assert_balanced
 from tests.support.marts import build_marts, differences, snapshot
 from tests.support.payloads import at, telemetry
@@ -44,21 +40,34 @@ from tests.support.scenario import File, land
 HOURLY = "maintenance.fct_device_reading_hourly"
 
 
+AGED_TEMPLATE = "tidemark_aged"
+
+
+@pytest.fixture(scope="module")
+def aged_zone(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zone of the three months; they are landed and built in a database of which each test has a copy."""
+
+    def fill() -> None:
+        land_history()
+        build_marts()
+
+    zone = tmp_path_factory.mktemp("aged") / "zone"
+    make_template(cluster, AGED_TEMPLATE, zone, fill)
+    return zone
+
+
+@pytest.fixture
+def aged(cluster: Cluster, aged_zone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    """Like `deployed`, with three months landed and every mart built."""
+    yield from fresh_copy(cluster, AGED_TEMPLATE, aged_zone, tmp_path, monkeypatch)
+
+
 def leave_raw() -> None:
     """Drops what is due at LATER and makes sure that something was."""
     assert [(item.month, item.waits_for) for item in expire_raw(LATER)] == [(JANUARY, None), (FEBRUARY, None)]
 
 
-def killed_at(step: LakeStep, code: str) -> None:
-    """Runs code in a process of its own that dies at a step."""
-    environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(REPOSITORY), check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, (step, done.returncode, done.stderr[-2000:])
-
-
-def test_marts_do_not_notice_that_months_leave_and_come_back(deployed: Warehouse) -> None:
-    land_history()
-    build_marts()
+def test_marts_do_not_notice_that_months_leave_and_come_back(aged: Warehouse) -> None:
     before = snapshot()
     march = rows_in_raw(MARCH)
     leave_raw()
@@ -93,7 +102,7 @@ def test_marts_do_not_notice_that_months_leave_and_come_back(deployed: Warehouse
     assert recall(STREAM, FEBRUARY, keep_until=LATER, by="test").rows == 0  # nothing is left to do, and the time is not shortened
     assert "has read up to batch" in str(plan(LATER + timedelta(days=8))[0].waits_for)
     build_marts(run_tests=True)
-    assert deployed.value(f"select reading_count from {HOURLY} where device_id = 'm1' and hour_at = '2026-02-10 01:00+00'") == 1
+    assert aged.value(f"select reading_count from {HOURLY} where device_id = 'm1' and hour_at = '2026-02-10 01:00+00'") == 1
     recall(STREAM, JANUARY, keep_until=LATER, by="test")
     build_marts()
     complete = snapshot()
@@ -112,20 +121,18 @@ REBUILD = "from include.lake.rebuild import EVERYTHING, rebuild; from tests.supp
 FROM_LAKE = "from include.lake.rebuild import rebuild_from_lake; from tests.support.aged import LATER; rebuild_from_lake(LATER)"
 
 
-def test_a_rebuild_reads_raw_and_lake_and_goes_on_after_a_kill(deployed: Warehouse) -> None:
-    land_history()
-    build_marts()
+def test_a_rebuild_reads_raw_and_lake_and_goes_on_after_a_kill(aged: Warehouse) -> None:
     truth = snapshot()
     leave_raw()
     for moment in ("2026-01-20 06:00+00", "2026-02-10 06:00+00", "2026-03-02 06:00+00"):
-        deployed.execute(f"update {HOURLY} set reading_count = 777 where device_id = 'm1' and hour_at = '{moment}'")
-    killed_at(LakeStep.REBUILD_AFTER_RESTORE, REBUILD)
+        aged.execute(f"update {HOURLY} set reading_count = 777 where device_id = 'm1' and hour_at = '{moment}'")
+    assert killed_at(LakeStep.REBUILD_AFTER_RESTORE, REBUILD, imports=TRANSFORM) == KILLED
     assert states() == {JANUARY: "restored", FEBRUARY: "expired"}
     assert [item.waits_for for item in expire_raw(LATER)] == [
         'rebuild 1 is not finished: run `tidemark rebuild --select "tag:micro_batch tag:hourly tag:priorities"` again'
     ]
-    killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, REBUILD)
-    assert deployed.rows("select month from ops.rebuild_month") == [(JANUARY,)]
+    assert killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, REBUILD, imports=TRANSFORM) == KILLED
+    assert aged.rows("select month from ops.rebuild_month") == [(JANUARY,)]
     result = rebuild(EVERYTHING, LATER)
     assert (result.months, result.kept, result.in_raw) == ((JANUARY, FEBRUARY), (), ())
     assert differences(truth, snapshot()) == []
@@ -133,8 +140,7 @@ def test_a_rebuild_reads_raw_and_lake_and_goes_on_after_a_kill(deployed: Warehou
     assert (rows_in_raw(JANUARY), rows_in_raw(FEBRUARY), states()) == (0, 0, {JANUARY: "expired", FEBRUARY: "expired"})
 
 
-def test_an_empty_warehouse_gets_the_same_marts_from_the_lake(deployed: Warehouse) -> None:
-    land_history()
+def test_an_empty_warehouse_gets_the_same_marts_from_the_lake(aged: Warehouse) -> None:
     land(File(STREAM, at(6), (readings("m1", -20, 1)[0], "{broken")))  # a copy and a row for the quarantine
     build_marts()
     leave_raw()
@@ -144,8 +150,8 @@ def test_an_empty_warehouse_gets_the_same_marts_from_the_lake(deployed: Warehous
     march = rows_in_raw(MARCH)
     drop_database(TEST_DATABASE)
     clone_database(DEPLOYED_TEMPLATE, TEST_DATABASE)
-    killed_at(LakeStep.REBUILD_AFTER_RESTORE, FROM_LAKE)
-    killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, FROM_LAKE)
+    assert killed_at(LakeStep.REBUILD_AFTER_RESTORE, FROM_LAKE, imports=TRANSFORM) == KILLED
+    assert killed_at(LakeStep.REBUILD_BETWEEN_MONTHS, FROM_LAKE, imports=TRANSFORM) == KILLED
     result = rebuild_from_lake(LATER)
     assert result.months == (JANUARY, FEBRUARY, MARCH)
     assert differences(truth, snapshot()) == []
@@ -201,17 +207,15 @@ def test_models_that_would_lose_rows_are_refused(deployed: Warehouse) -> None:
         check_expiring(manifest)
 
 
-def test_the_lake_forgets_whole_months_and_marts_keep_theirs(deployed: Warehouse) -> None:
-    land_history()
-    build_marts()
+def test_the_lake_forgets_whole_months_and_marts_keep_theirs(aged: Warehouse) -> None:
     before = snapshot()
     leave_raw()
     year_later = LATER + timedelta(days=365 - 100)
     assert [(item.place, item.month, item.waits_for) for item in plan(year_later)][:1] == [("raw", MARCH, None)]
     run(year_later, [STREAM])
     assert states() == {JANUARY: "deleted", FEBRUARY: "expired", MARCH: "expired"}
-    assert deployed.rows("select distinct state from ops.file where kind = 'lake' and event_date < '2026-02-01'") == [("expired",)]
-    assert not list((deployed.zone_dir.parent / "lake" / STREAM).glob("event_date=2026-01-*/*.parquet"))
+    assert aged.rows("select distinct state from ops.file where kind = 'lake' and event_date < '2026-02-01'") == [("expired",)]
+    assert not list((aged.zone_dir.parent / "lake" / STREAM).glob("event_date=2026-01-*/*.parquet"))
     with pytest.raises(LakeError, match="was deleted from the lake too"):
         recall(STREAM, JANUARY, keep_until=LATER, by="test")
     land(File(STREAM, at(6), (telemetry("m1", at(-40, 1)),)))
@@ -221,12 +225,10 @@ def test_the_lake_forgets_whole_months_and_marts_keep_theirs(deployed: Warehouse
     assert differences(before, snapshot()) == []
 
 
-def test_the_runbooks_commands_do_what_they_say(deployed: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runbooks_commands_do_what_they_say(aged: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every `tidemark` line of both pages, in order, with the clock at LATER and a month of 2026 where the page has its example."""
     runner = CliRunner()
     monkeypatch.setattr("include.commands.retention._now", lambda at=None: LATER)
-    land_history()
-    build_marts()
     said: dict[str, str] = {}
 
     def follow(words: list[str]) -> None:

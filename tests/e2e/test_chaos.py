@@ -8,7 +8,8 @@ import secrets
 import pytest
 
 from tests.support.chaos import plan, storm
-from tests.support.chaos.proof import Outcome, Proof, own_server, prove, write_report
+from tests.support.chaos.proof import Outcome, Proof, prove, write_report
+from tests.support.own_server import own_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("chaos")]
 

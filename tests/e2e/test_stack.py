@@ -29,7 +29,7 @@ from tests.support.marts import differences, snapshot, tables
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
 
 PATIENCE_S = 240.0
-COMPONENTS = {"api-server", "scheduler", "dag-processor", "triggerer"}
+COMPONENTS = {"api-server", "scheduler", "dag-processor", "triggerer", "gateway"}
 
 # What anybody may see: the login, static files, the empty application shell, OpenAPI and its pages, health, version. Nothing here shows data.
 ANONYMOUS = {
@@ -96,6 +96,7 @@ def environment_of(home: Path) -> dict[str, str]:
         "TIDEMARK_HOME": str(home),
         "TIDEMARK_POSTGRES_PORT": str(free_port()),
         "TIDEMARK_AIRFLOW_PORT": str(free_port()),
+        "TIDEMARK_GATEWAY_PORT": str(free_port()),
         "TIDEMARK_SIMULATE": "false",
     }
 
@@ -216,7 +217,7 @@ def test_plugin_pages_open_with_the_login(stack: Stack) -> None:
         assert "the docs" in page.text
 
 
-@pytest.mark.parametrize("component", ["triggerer", "scheduler"])
+@pytest.mark.parametrize("component", ["triggerer", "scheduler", "gateway"])
 def test_a_killed_process_comes_back(stack: Stack, component: str) -> None:
     pid = next(process["pid"] for process in stack.status()["processes"] if process["name"] == component)
     os.kill(pid, signal.SIGKILL)

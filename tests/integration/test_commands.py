@@ -118,6 +118,9 @@ def test_an_imported_file_lands_through_its_mapping(
     nameless = tmp_path / "machines.dat"
     nameless.write_text("x")
     assert "no ending that says its format" in error_of(monkeypatch, capsys, "import", str(nameless), "--mapping", "smart_manufacturing")
+    posts = tmp_path / "120000000000-gateway-0a1b2c3d.posts"
+    posts.write_bytes(b"")
+    assert "receipts hold for its own address only" in error_of(monkeypatch, capsys, "import", str(posts), "--stream", "orders")
     assert "no_such_mapping" in error_of(monkeypatch, capsys, "import", str(file), "--mapping", "no_such_mapping")
 
 

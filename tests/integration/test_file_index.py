@@ -162,7 +162,8 @@ def test_files_are_listed_and_shown_by_command(built: Warehouse, monkeypatch: py
     assert lake["file_id"] in {file["file_id"] for file in merged["lake"]}
     assert f"{live['file_id']}" in run("show", str(lake["file_id"])), "a replaced file says what took its place"
     monkeypatch.setattr("sys.argv", ["tidemark"])
-    assert isinstance(RUNNER.invoke(app, ["files", "show", "999999"]).exception, FileIndexError)
+    for number in ("999999", "9" * 30):
+        assert isinstance(RUNNER.invoke(app, ["files", "show", number]).exception, FileIndexError)
 
 
 def test_a_data_set_leads_to_where_its_rows_lie_today(built: Warehouse) -> None:
@@ -199,14 +200,24 @@ def test_a_data_set_leads_to_where_its_rows_lie_today(built: Warehouse) -> None:
     assert set().union(*(held["named"] for held in moved["files"])) == named
     assert run_json("show", address)[0]["datasets"] == {number: "device_failure"}
 
-    # A data set that is read now names lake files; what is merged or written anew later leads to its successor.
-    put("maintenance_log", [maintenance("w9", "m3", at(3, 6))], arrived_at=at(6))
+    # Of an arrival over two days the lake still holds one: what is left is not the whole.
+    arrival = next(name for held in moved["files"] for name in held["named"] if held["file"]["stream"] == "device_telemetry")
+    built.execute(f"update ops.file set last_event_at = last_event_at + interval '1 day' where file_id = {arrival}")
+    days = [held["file"]["file_id"] for held in run_json("dataset", number)["files"] if arrival in held["named"]]
+    assert len(days) > 1
+    built.execute(f"update ops.file set state = 'expired', expired_at = now() where file_id = {days[0]}")
+    partly = run_json("dataset", number, code=1)
+    assert {held["file"]["file_id"] for held in partly["files"] if not held["is_there"]} == {days[0]}
+    built.execute(f"update ops.file set state = 'live', expired_at = null where file_id = {days[0]}")
+
+    # A data set that is read now names lake files; what is merged or written anew later leads to its successor, a day that was emptied to none.
+    put("maintenance_log", [maintenance("w9", "m3", at(3, 6)), maintenance("w10", "m3", at(-5, 6))], arrived_at=at(6))
     land_stream("maintenance_log")
     build_marts()
     export_all()
     later, second = read_dataset()
     assert later.content_hash != dataset.content_hash
-    put("maintenance_log", [maintenance("w9", "m3", at(3, 7), updated_at=at(7))], arrived_at=at(7))
+    put("maintenance_log", [maintenance("w9", "m3", at(3, 7), updated_at=at(7)), maintenance("w10", "m3", at(-4, 7), updated_at=at(7))], arrived_at=at(7))
     land_stream("maintenance_log")
     export_all()
     for stream in streams():
@@ -216,8 +227,8 @@ def test_a_data_set_leads_to_where_its_rows_lie_today(built: Warehouse) -> None:
     assert today["is_complete"]
     assert {held["file"]["state"] for held in today["files"]} == {"live"}
     assert any(held["named"] != [held["file"]["file_id"]] for held in today["files"])
-    assert today["corrected"] == {"maintenance_log": 1}
-    assert "1 events of maintenance_log were corrected since" in run("dataset", str(second.dataset_id))
+    assert today["corrected"] == {"maintenance_log": 2}
+    assert "2 events of maintenance_log were corrected since" in run("dataset", str(second.dataset_id))
 
     # Other bytes of the same size are found by reading them, a missing file by looking for it.
     lost = next(held["file"] for held in today["files"] if held["file"]["stream"] == "device_telemetry")

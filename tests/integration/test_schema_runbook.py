@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from include.cli import app
 from include.contracts import CONTRACTS_FOLDER, compile, load_contract, release
 from include.contracts.compile import table_columns, write_generated
+from include.contracts.parse import parse_contract_text
 from include.landing import land_pending
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
@@ -105,6 +106,20 @@ def test_a_proposal_without_write_is_the_text_and_changes_nothing(house: Path, m
     assert "odd cannot be proposed" in error_of(monkeypatch, capsys, "contracts", "propose", "customers", "--field", "odd")
     assert "send nothing that could be proposed" in error_of(monkeypatch, capsys, "contracts", "propose", "orders")
     assert "there is no stream 'nothing'" in error_of(monkeypatch, capsys, "contracts", "drift", "nothing")
+
+
+def test_what_no_contract_can_hold_does_not_keep_the_rest_out(house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [order("o1", "c1", at(0), coupon="A", on="x", box=1, **{"Größe [cm]": 1}), order("o2", "c1", at(0), box={"size": 2})]
+    put("orders", rows, arrived_at=at(0, 1))
+    land()
+    done = CliRunner().invoke(app, ["contracts", "propose", "orders"])
+    assert done.exit_code == 0, done.exception
+    said = " ".join(done.stderr.split())
+    assert "Größe [cm]: is no name that a contract can hold" in said
+    assert "box.size: box is a field of the contract and no group" in said
+    proposed = parse_contract_text(done.stdout, "orders.yaml")
+    assert {".".join(field.path) for field in proposed.fields} - {".".join(field.path) for field in load_contract("orders").fields} == {"box", "coupon", "on"}
+    assert "is no name that a contract can hold" in error_of(monkeypatch, capsys, "contracts", "propose", "orders", "--field", "Größe [cm]")
 
 
 def test_a_breaking_change_is_refused_by_every_command(house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

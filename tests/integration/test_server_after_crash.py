@@ -14,7 +14,7 @@ import pytest
 
 from include.warehouse import Role, connect, server
 from tests.conftest import Cluster
-from tests.support.chaos.proof import own_server
+from tests.support.own_server import own_server
 
 # Looks at nothing but its own counter, as a long sort does, so that it does not notice the death of the postmaster.
 BUSY = "do $$ declare i bigint := 0; begin while i < 100000000 loop i := i + 1; end loop; end $$"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+from include.lake.expire import expire_month
 from include.warehouse import Role, connect
 from tests.support.payloads import Payload, at, customer, maintenance, order, registry, telemetry
 from tests.support.scenario import File, land
@@ -32,6 +33,13 @@ def land_history() -> None:
     land(File("maintenance_log", ARRIVED, (maintenance("w1", "m1", at(-39, 7)), maintenance("w2", "m2", at(2, 7), kind="repair"))))
     land(File("orders", ARRIVED, (order("o1", "c1", at(-50)), order("o2", "c1", at(1)))))
     land(File("customers", ARRIVED, (customer("c1", at(-50)),)))
+
+
+def leave(*months: date) -> None:
+    """Drops months of readings that no model has to read."""
+    with connect(Role.LOADER, autocommit=True) as connection:
+        for month in months:
+            expire_month(connection, STREAM, month, ())
 
 
 def rows_in_raw(month: date | None = None) -> int:

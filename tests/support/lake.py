@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,7 @@ from include.lake import digest, live_files, verify
 from include.lake.export import export_stream
 from include.lake.parquet import frame_of
 from include.lake.store import open_lake
-from include.landing.crash import CRASH_AT
 from include.landing.store import raw_columns
-from include.settings import REPOSITORY
 from include.warehouse import Role, connect
 
 Rows = list[dict[str, Any]]
@@ -39,14 +34,14 @@ def stored_rows(stream: str) -> Rows:
 
 
 def lake_rows(stream: str) -> Rows:
-    """The same of the live files of the lake."""
-    lake = open_lake()
+    """The same of the live files of the lake; a column that came after a file has no values in it."""
+    lake, names = open_lake(), raw_columns(load_contract(stream))
     with connect(Role.ANALYST) as connection:
         files = live_files(connection, stream)
     rows: Rows = []
     for file in files:
         with lake.open(file.address) as stored:
-            rows += pq.read_table(stored).to_pylist()
+            rows += [dict.fromkeys(names) | row for row in pq.read_table(stored).to_pylist()]
     return sorted(rows, key=lambda row: row["event_id"])
 
 
@@ -69,15 +64,6 @@ def age_files(stream: str, hours: float) -> None:
     for path in lake.files_below("", stream):
         moment = Path(path).stat().st_mtime - hours * 3600
         os.utime(path, (moment, moment))
-
-
-def killed_at(step: str, code: str) -> int:
-    """Runs code in a process that is killed at a step, and returns its exit code."""
-    environment = os.environ | {CRASH_AT: step, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(REPOSITORY), check=False, capture_output=True, timeout=120).returncode
-
-
-KILLED = -signal.SIGKILL
 
 
 def keys_of(rows: Rows) -> pl.DataFrame:

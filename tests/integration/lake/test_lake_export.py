@@ -280,6 +280,21 @@ def test_files_that_nobody_entered_are_no_rows_and_go_after_the_grace(store, war
     assert_lake_is_raw(STREAM)
 
 
+def test_a_sweep_leaves_alone_what_is_not_named_by_the_lake(warehouse, monkeypatch):
+    """Zone and lake may have one root by mistake: the zone's files have no line of the lake."""
+    set_environment(monkeypatch, TIDEMARK_LAKE_URL=warehouse.zone_dir.as_uri())
+    arrival = put(STREAM, [telemetry("m1", at(1))], arrived_at=at(3))
+    land()
+    export_stream(STREAM)
+    scratch = warehouse.zone_dir / STREAM / f".{MANIFEST}.0123"
+    scratch.write_bytes(b"half")
+    age_files(STREAM, hours=25)
+    assert sweep_stream(STREAM).strangers == 1
+    assert (warehouse.zone_dir / arrival.address).exists()
+    assert not scratch.exists()
+    assert_lake_is_raw(STREAM)
+
+
 def test_damage_is_named_and_never_compacted(store, warehouse):
     for device in ("m1", "m2"):
         put(STREAM, [telemetry(device, at(1)), telemetry(device, at(2))], arrived_at=at(3), source=device)

@@ -9,11 +9,13 @@ import pytest
 from include.lake import LakeError, export_stream, restore_month, restore_stream
 from include.lake.compact import compact_stream
 from include.lake.steps import LakeStep
+from include.lake.store import open_lake, read_manifest
 from include.lake.sweep import sweep_stream
 from include.landing import check_partitions, land_pending
 from include.warehouse import Role, connect
 from tests.conftest import set_environment
-from tests.support.lake import KILLED, assert_lake_is_raw, bytes_of, drop_month, killed_at, lake_rows, stored_rows
+from tests.support.killed import KILLED, killed_at
+from tests.support.lake import assert_lake_is_raw, bytes_of, drop_month, lake_rows, stored_rows
 from tests.support.landing import assert_balanced
 from tests.support.payloads import at, order, put, telemetry
 
@@ -83,6 +85,21 @@ def test_a_sweep_killed_between_files_is_finished_by_the_next(warehouse):
     assert sweep_stream(STREAM).replaced == 3  # marked is marked, whatever the grace
     assert nothing_is_left_over(warehouse, STREAM)
     assert_lake_is_raw(STREAM)
+
+
+def test_the_manifest_never_names_bytes_that_are_gone(warehouse):
+    """It is all that an empty warehouse has, and a sweep may die between the bytes and its last line."""
+    for part in range(2):
+        put(STREAM, [telemetry("m1", at(1, part))], arrived_at=at(3, part))
+        land(STREAM)
+        export_stream(STREAM)
+    compact = f"from include.lake.compact import compact_stream; compact_stream('{STREAM}')"
+    sweep = f"from datetime import timedelta; from include.lake.sweep import sweep_stream; sweep_stream('{STREAM}', grace=timedelta())"
+    assert killed_at(LakeStep.COMPACT_AFTER_ENTRY, compact) == KILLED
+    assert killed_at(LakeStep.SWEEP_MID, sweep) == KILLED
+    manifest = read_manifest(open_lake(), STREAM)
+    assert manifest is not None
+    assert [open_lake().exists(file.address) for file in manifest.files] == [True]
 
 
 def test_in_s3_too_nothing_is_lost_or_doubled_by_a_kill(warehouse, s3_url, monkeypatch):

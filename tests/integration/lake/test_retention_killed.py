@@ -9,7 +9,6 @@ import pytest
 
 from include.lake import LakeDamaged, export_stream, live_files, verify
 from include.lake.digest import of_raw
-from include.lake.expire import expire_month
 from include.lake.recall import recall
 from include.lake.retention import RetentionError, expire_lake, expire_raw, expire_zone_files, plan
 from include.lake.steps import LakeStep
@@ -18,8 +17,8 @@ from include.landing.quarantine import Filter, discard, list_quarantined
 from include.landing.replay import replay
 from include.warehouse import Role, connect
 from tests.conftest import set_environment
-from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, readings, rows_in_raw, states
-from tests.support.lake import KILLED, killed_at
+from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, STREAM, leave, readings, rows_in_raw, states
+from tests.support.killed import KILLED, killed_at
 from tests.support.landing import assert_balanced, raw_rows
 from tests.support.payloads import at, order, put, telemetry
 from tests.support.scenario import File, land
@@ -34,12 +33,6 @@ CLEAN = (
     "from include.lake.zone_retention import expire_zone; from datetime import datetime, UTC; expire_zone('device_telemetry', datetime(2200, 1, 1, tzinfo=UTC))"
 )
 NEVER_MIND = at(365 * 100)
-
-
-def leave(*months: object) -> None:
-    with connect(Role.LOADER, autocommit=True) as connection:
-        for month in months:
-            expire_month(connection, STREAM, month, ())  # type: ignore[arg-type]
 
 
 def land_three_months() -> None:

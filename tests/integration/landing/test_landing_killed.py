@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 from include.landing import land_pending
-from include.landing.crash import CRASH_AT, Step
-from include.settings import REPOSITORY
+from include.landing.crash import Step
+from tests.support.killed import KILLED, killed_at
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
 from tests.support.payloads import at, order, put
 
@@ -20,17 +14,12 @@ COUNTS = "select address, state, landed, accepted, quarantined, duplicate, corre
 RECORDED = "select key, step, old_content, new_content, old_known_from, old_known_to from ops.correction order by event_id, step"
 
 
-def killed_at(step: Step) -> int:
-    environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, "-c", LOADER], env=environment, cwd=Path(REPOSITORY), check=False, capture_output=True, timeout=120).returncode
-
-
 def test_a_loader_killed_at_any_step_loses_and_doubles_nothing(warehouse):
     for number, step in enumerate(Step):
         new, corrected = order(f"o{number}", "c1", at(0), updated_at=at(0, 1)), order(f"o{number - 1}", "c2", at(0, 2), updated_at=at(0, 3))
         put("orders", [new, new, corrected, "{broken", order(f"p{number}", "c1", at(0), gross=-1.0)], arrived_at=at(0, 4 + number), source="a")
         put("orders", [new, order(f"q{number}", "c1", at(0))], arrived_at=at(0, 4 + number, 1), source="b")
-        assert killed_at(step) == -signal.SIGKILL, step
+        assert killed_at(step, LOADER) == KILLED, step
         assert_balanced()
         result = land_pending("orders", arrived_from=at(0), arrived_before=at(1))
         assert result.files == (0 if step is Step.AFTER_COMMIT else 2), step

@@ -358,3 +358,21 @@ def test_no_file_is_set_aside_for_a_full_disk(warehouse):
     assert warehouse.value("select count(*) from ops.file") == 0
     warehouse.execute("drop trigger no_room on raw.orders")
     assert land("orders").accepted == 2
+
+
+def test_files_that_are_settled_are_told_by_day_and_others_by_their_address(warehouse, monkeypatch):
+    """However many files lie in the window: those that landed are neither described nor looked up one by one."""
+    for day in range(2):
+        put("device_telemetry", [telemetry(f"m{day}", at(day, 1))], arrived_at=at(day, 2))
+    late = zone().put("device_telemetry", json.dumps(telemetry("m8", at(0, 1))).encode(), name="020000000000-plc-0.ndjson", arrived_at=at(0, 2))
+    assert land().files == 3
+    looked_up = []
+    real = load.ledger.known_files
+    monkeypatch.setattr(load.ledger, "known_files", lambda connection, addresses: looked_up.extend(addresses) or real(connection, addresses))
+    assert land().files == 0
+    assert looked_up == []
+    zone().put("device_telemetry", json.dumps(telemetry("m9", at(0, 1))).encode(), name="020000000000-plc-0.ndjson", arrived_at=at(0, 2))
+    assert land().accepted == 1  # and its arrival is the time at which it was written, on another day
+    looked_up.clear()
+    assert land().files == 0
+    assert looked_up == [late.address]

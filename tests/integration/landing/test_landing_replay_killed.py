@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -11,11 +10,12 @@ import pytest
 
 from include.contracts import load_contract
 from include.landing import land_pending
-from include.landing.crash import CRASH_AT, ReplayStep, Step
+from include.landing.crash import ReplayStep, Step
 from include.landing.quarantine import Filter, count_quarantined
 from include.landing.replay import replay
 from include.settings import REPOSITORY
 from include.warehouse import Role, connect
+from tests.support.killed import KILLED, killed_at
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
 from tests.support.payloads import at, order, put, zone
 from tests.support.stricter import land_under, with_field
@@ -31,10 +31,10 @@ STATE = (
 )
 
 
-def start_replay(**environment: str) -> subprocess.Popen[str]:
+def start_replay() -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", REPLAYER],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), **environment},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -65,9 +65,7 @@ def test_a_replay_killed_at_any_step_loses_and_doubles_nothing(warehouse, picky)
     for number, step in enumerate(STEPS):
         put_orders(number)
         before = warehouse.rows(STATE)
-        process = start_replay(**{CRASH_AT: step.value})
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, (step, errors)
+        assert killed_at(step, REPLAYER) == KILLED, step
         assert_balanced()
         assert (warehouse.rows(STATE) == before) == (step is not Step.AFTER_COMMIT), step
         result = replay("orders", Filter(), by="after")

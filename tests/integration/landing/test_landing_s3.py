@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 
 from include.landing import ZoneError, land_everything, land_pending, load, read_original
-from include.landing.crash import CRASH_AT, Step
+from include.landing.crash import Step
 from include.landing.object_store import open_store
 from include.landing.quarantine import Filter, list_quarantined
-from include.settings import REPOSITORY
 from tests.conftest import Warehouse, set_environment
+from tests.support.killed import KILLED, killed_at
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
 from tests.support.payloads import at, order, put, telemetry, zone
 
@@ -67,9 +63,7 @@ def test_a_loader_killed_while_it_reads_or_writes_loses_and_doubles_nothing(in_s
     for number, step in enumerate(KILLED_AT):
         new, corrected = order(f"o{number}", "c1", at(0), updated_at=at(0, 1)), order(f"o{number - 1}", "c2", at(0, 2), updated_at=at(0, 3))
         put("orders", [new, new, corrected, "{broken"], arrived_at=at(0, 4 + number), source="a")
-        environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
-        killed = subprocess.run([sys.executable, "-c", LOADER], env=environment, cwd=REPOSITORY, check=False, capture_output=True, timeout=120)
-        assert killed.returncode == -signal.SIGKILL, (step, killed.stderr)
+        assert killed_at(step, LOADER) == KILLED, step
         assert_balanced()
         assert land_pending("orders", arrived_from=at(0), arrived_before=at(1)).files == (0 if step is Step.AFTER_COMMIT else 1), step
         assert_balanced()
@@ -106,12 +100,13 @@ def test_a_large_file_written_anew_between_its_hash_and_its_rows_is_not_landed_u
 def test_a_file_that_vanishes_before_it_is_read_leaves_the_others(in_s3, monkeypatch):
     gone = put("device_telemetry", [telemetry("m1", at(0, 1))], arrived_at=at(0, 2))
     put("device_telemetry", [telemetry("m2", at(0, 1))], arrived_at=at(0, 3))
-    listed = load._pending
+    real = load._pending
 
-    def pending(connection, files):
+    def pending(*asked):
+        listed = real(*asked)
         store, root = open_store(zone().url)
         store.rm_file(f"{root}/{gone.address}")
-        return listed(connection, files)
+        return listed
 
     monkeypatch.setattr(load, "_pending", pending)
     assert land_pending("device_telemetry", arrived_from=at(0), arrived_before=at(1)).accepted == 1

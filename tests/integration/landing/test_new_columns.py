@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +15,18 @@ from include.contracts import CONTRACTS_FOLDER, load_contract
 from include.contracts.compile import table_columns
 from include.contracts.propose import NewField, proposal
 from include.landing import LandingBusy, LandingError, check_partitions, land_pending
-from include.landing.crash import CRASH_AT, BackfillStep
+from include.landing.crash import BackfillStep
 from include.landing.new_columns import apply_contract
-from include.settings import REPOSITORY
 from include.stack.housekeeping import apply_contracts
 from include.warehouse import Role, connect
+from tests.support.killed import KILLED, killed_at
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
 from tests.support.payloads import at, customer, order, put, telemetry, zone
 from tests.support.press import contracts_of, forget
 
 WINDOW = {"arrived_from": at(-1), "arrived_before": at(3)}
 APPLY = (
-    "import sys; from pathlib import Path; import include.contracts as c; c.CONTRACTS_FOLDER = Path(sys.argv[1]); "
+    "from pathlib import Path; import include.contracts as c; c.CONTRACTS_FOLDER = Path({folder!r}); "
     "from include.landing.new_columns import apply_contract; apply_contract('orders', batch_rows=2)"
 )
 CORRECTIONS = "select key, step, is_applied, old_content, new_content, old_content_hash, new_content_hash from ops.correction order by event_id, step"
@@ -52,7 +48,8 @@ def folder(warehouse, tmp_path: Path):
 def widen(folder: Path, stream: str, *fields: tuple[str, str], **changes: str) -> None:
     """Takes fields into the contract, as `tidemark contracts propose` does."""
     file = folder / f"{stream}.yaml"
-    text = proposal(file.read_text(encoding="utf-8"), load_contract(stream), [NewField(path, kind) for path, kind in fields])  # type: ignore[arg-type]
+    text, left_out = proposal(file.read_text(encoding="utf-8"), load_contract(stream), [NewField(path, kind) for path, kind in fields])  # type: ignore[arg-type]
+    assert left_out == {}
     for old, new in changes.items():
         assert f"physicalName: {old}\n" in text
         text = text.replace(f"physicalName: {old}\n", f"physicalName: {old}\n{new}")
@@ -151,7 +148,10 @@ def test_models_and_books_see_the_rows_as_changed_by_a_batch(folder, warehouse) 
     put("orders", [order(f"o{n}", "c1", at(0), coupon="A") for n in range(3)], arrived_at=at(0, 4))
     land()
     widen(folder, "orders", ("coupon", "string"))
-    assert apply_contracts() == 3, "what `keep_house` does by night"
+    with connect(Role.LOADER) as other:
+        other.execute("select pg_advisory_lock(hashtextextended('tidemark.backfill.customers', 0))")
+        with pytest.raises(LandingError, match="columns of customers are being filled by another process"):
+            apply_contracts()  # what `keep_house` does by night; one stream does not keep the others waiting
     batch = warehouse.value("select max(batch_id) from ops.batch where kind = 'backfill'")
     assert warehouse.rows("select distinct _batch_id from raw.orders") == [(batch,)]
     assert warehouse.rows("select count(*), min(batch_id) from ops.row_change") == [(3, batch)]
@@ -222,14 +222,9 @@ def sent(folder, warehouse):
     return folder
 
 
-def killed_at(folder: Path, step: BackfillStep) -> int:
-    environment = os.environ | {CRASH_AT: step.value, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, "-c", APPLY, str(folder)], env=environment, cwd=REPOSITORY, check=False, capture_output=True, timeout=120).returncode
-
-
 def test_killed_at_any_step_it_goes_on_where_it_was(sent, warehouse) -> None:
     for step in (*BackfillStep, *BackfillStep):
-        assert killed_at(sent, step) == -signal.SIGKILL, step
+        assert killed_at(step, APPLY.format(folder=str(sent))) == KILLED, step
         assert_balanced()
         check_partitions("orders", everything=True)
     done = apply_contract("orders")

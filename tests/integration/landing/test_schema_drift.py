@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,13 @@ from include.landing import LandingCheckFailed, check_landing, land_pending
 from include.landing import drift as drift_module
 from include.landing.drift import OTHERS, Inferred, drift_of, inferred, merged
 from include.landing.drift_report import State, list_drift, proposable
+from include.landing.errors import UnreadableFile
 from include.landing.quarantine import Filter, discard, list_quarantined
 from include.landing.replay import replay
 from tests.integration.test_commands import run, run_json
 from tests.support.landing import VOLATILE, assert_balanced, raw_rows
-from tests.support.payloads import at, customer, order, put, telemetry, zone
+from tests.support.payloads import at, customer, iso, order, put, telemetry, zone
+from tests.support.press import STREAM, contracts_of, forget, make_table, press
 from tests.support.stricter import land_under, with_field
 
 
@@ -64,20 +67,52 @@ def test_a_batch_that_is_not_kept_counts_nothing(warehouse, monkeypatch):
     monkeypatch.undo()
 
 
-def test_fields_of_refused_rows_are_counted_too_and_replays_count_what_they_land(warehouse, monkeypatch):
+def test_fields_of_refused_rows_are_counted_too_and_once_however_often_they_are_replayed(warehouse, monkeypatch):
     land_under(monkeypatch, with_field(load_contract("orders"), "gross_usd", maximum=10.0))
-    put("orders", [order("o1", "c1", at(0), coupon="A"), "{broken"], arrived_at=at(0, 1))
-    assert land("orders").quarantined == 2
-    assert found()["unknown", "coupon", "default"].row_count == 1
-    replay("orders", Filter(), by="tester")
-    assert found()["unknown", "coupon", "default"].row_count == 2
+    put("orders", [order("o1", "c1", at(0), coupon="A"), order("o2", "c1", at(0), gross=-1.0, coupon="B"), "{broken"], arrived_at=at(0, 1))
+    assert land("orders").quarantined == 3
+    before = found()
+    assert before["unknown", "coupon", "default"].row_count == 2
+    for landed in (1, 0):
+        assert replay("orders", Filter(), by="tester").accepted == landed
+        assert found() == before
     assert warehouse.rows("select field from ops.field_seen") == []
+
+
+def test_a_file_that_was_quarantined_whole_is_counted_when_a_replay_reads_it(warehouse, monkeypatch):
+    good = "".join(f"{json.dumps(order(f'o{n}', 'c1', at(0), coupon='A'))}\n" for n in range(2)).encode()
+
+    def not_today(sources, _contract):
+        for source in sources:
+            raise UnreadableFile(source.position, "not today")
+        yield from ()
+
+    with monkeypatch.context() as broken:
+        broken.setattr("include.landing.batch.read_chunks", not_today)
+        zone().put("orders", good, source="test", arrived_at=at(0, 1), ext="ndjson")
+        assert land("orders").quarantined == 1
+    assert found() == {}
+    assert replay("orders", Filter(), by="tester").accepted == 2
+    assert found()["unknown", "coupon", "default"].row_count == 2
 
 
 def test_samples_of_streams_with_personal_data_are_masked(warehouse):
     put("customers", [customer("k1", at(0), nick="Ann-Lee 7", **{"ann@example.invalid": 1})], arrived_at=at(0, 1))
     land("customers")
     assert {key[1]: line.sample for key, line in found("customers").items()} == {"nick": "aaa-aaa 9", "aaa@aaaaaaa.aaaaaaa": "9"}
+
+
+def test_a_file_without_a_header_shows_nobody_its_first_row(warehouse):
+    zone().put("customers", b"k1,Ann Lee,ann@example.invalid\nk2,Bob Ray,bob@example.invalid\n", source="till", arrived_at=at(0, 1), ext="csv")
+    for number, name in enumerate(("k1", "Customer_ID")):
+        data = f"{name},Nick Name,ann@example.invalid\nk2,Bob Ray,bob@example.invalid\n".encode()
+        zone().put("customers", data, source="shop", arrived_at=at(0, 1, 1 + number), ext="csv", mapping="ecommerce_consumer_customers")
+    assert land("customers").quarantined == 3
+    shown = {line.field for line in list_drift("customers") if line.kind == "unknown"}
+    assert shown == {"Nick Name", "aaa@aaaaaaa.aaaaaaa"}, "what stands beside a known name is a name"
+    errors = [error for (error,) in warehouse.rows("select error from ops.file where error is not null")]
+    assert len(errors) == 2
+    assert not any("Nick" in error or "ann@" in error for error in errors)
 
 
 def test_a_flood_of_names_is_counted_together(warehouse, monkeypatch):
@@ -89,6 +124,10 @@ def test_a_flood_of_names_is_counted_together(warehouse, monkeypatch):
     lines = {key[1]: line.row_count for key, line in found("orders").items()}
     assert set(lines) == {"k0", "steady", "k1", OTHERS}
     assert (lines["steady"], lines[OTHERS]) == (10, 8)
+    for number in range(4):
+        put("orders", [order(f"t{number}", "c1", at(0), steady=1)], arrived_at=at(0, 3, number), tenant=f"shop{number}")
+    land("orders")
+    assert {line.tenant_id for line in list_drift("orders") if line.field == "steady"} == {"default", *(f"shop{n}" for n in range(4))}, "one name, many tenants"
 
 
 def test_a_column_that_is_sent_no_longer_is_named_and_forgiven_when_it_returns(warehouse, monkeypatch, caplog):
@@ -123,6 +162,36 @@ def test_a_column_that_is_sent_no_longer_is_named_and_forgiven_when_it_returns(w
     assert (line.state, line.ended_at is not None) == (State.ENDED, True)
     send(75, 4)
     assert [line.field for line in list_drift()] == ["humidity_pct"], "a rare column needs more rows to be missed"
+
+
+def test_what_only_a_retired_major_or_a_forgotten_mapping_had_is_not_missed(warehouse, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(drift_module, "SILENT_ROWS", 5)
+    monkeypatch.setattr(drift_module, "EXPECTED_VALUES", 5)
+    monkeypatch.setattr("include.landing.check._silence", lambda *_: [])
+    old = {"pressId": "a", "at": iso(at(0)), "temp": 212.0, "force": 1.0}
+    new = {"pressId": "b", "at": iso(at(0)), "plate": {"temperature": 100.0}, "force": 1.0}
+
+    def warned(now: datetime) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "include.landing.check"):
+            check_landing(STREAM, now=now)
+        return [record.message for record in caplog.records]
+
+    with contracts_of(tmp_path / "contracts", {f"{STREAM}.yaml": press("2.0.0"), f"{STREAM}.v1.yaml": press("1.0.0")}) as folder:
+        make_table(folder)
+        for number, rows in enumerate(([old] * 6, [new] * 6)):
+            put(STREAM, [{**row, "pressId": f"{row['pressId']}{n}"} for n, row in enumerate(rows)], arrived_at=at(0, 1 + number))
+            land(STREAM)
+        (line,) = list_drift(STREAM)
+        assert (line.kind, line.field) == ("vanished", "temperature_f")
+        assert len(warned(line.last_seen_at)) == 1
+        assert warned(line.last_seen_at + timedelta(days=2)) == [], "nothing has come since"
+        (folder / f"{STREAM}.v1.yaml").write_text(press("1.1.0", status="retired"))
+        forget()
+        put(STREAM, [{**new, "pressId": f"c{n}"} for n in range(6)], arrived_at=at(0, 3))
+        land(STREAM)
+        assert (list_drift(STREAM), warned(line.last_seen_at)) == ([], [])
+        assert [(each.field, each.state, each.row_count) for each in list_drift(STREAM, everything=True)] == [("temperature_f", State.ENDED, line.row_count)]
 
 
 def test_new_fields_are_a_warning_for_a_day(warehouse, caplog):

@@ -13,7 +13,8 @@ import pytest
 
 from include.contracts import load_contract
 from include.contracts.compile import table_columns
-from include.landing import check_partitions, land_pending
+from include.landing import batch, check_partitions, land_pending
+from include.landing.new_columns import apply_contract
 from include.landing.quarantine import Filter, list_quarantined
 from include.landing.replay import replay
 from include.settings import REPOSITORY
@@ -122,6 +123,29 @@ def test_an_event_said_in_both_versions_is_one_event(folder, warehouse) -> None:
     assert rows(warehouse) == {"a": V2, "b": V1}
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_what_the_server_refuses_is_not_tried_along_another_major(folder, warehouse, monkeypatch, form: str) -> None:
+    warehouse.execute(f"alter table raw.{STREAM} add constraint odd check (press_id <> 'bad')")
+    attempts: list[object] = []
+    begin = batch.Attempt.run
+
+    def counted(self: batch.Attempt) -> Any:
+        attempts.append(self)
+        assert len(attempts) < 9, "the same row is refused again and again"
+        return begin(self)
+
+    monkeypatch.setattr("include.landing.batch.Attempt.run", counted)
+    old, new = [first("bad"), first("a"), first("bad", schemaVersion="1")], [second("bad"), second("b")]
+    if form == "json":
+        put(STREAM, [*old, *new], arrived_at=at(0, 2))
+    else:
+        zone().put(STREAM, pl.DataFrame(old, infer_schema_length=None).write_csv().encode(), source="test", arrived_at=at(0, 2), ext="csv")
+        put(STREAM, new, arrived_at=at(0, 2, 1))
+    assert land() == {"landed": 5, "accepted": 2, "quarantined": 3}
+    assert set(rows(warehouse)) == {"a", "b"}
+    assert all("copy_refused" in row.codes for row in list_quarantined(Filter(STREAM)))
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet", "json"])
 def test_every_format_knows_both(folder, warehouse, form: str) -> None:
     old, new = [first(f"old{n}") for n in range(3)], [{**second(f"new{n}"), "plate.temperature": 100.0} for n in range(3)]
@@ -147,8 +171,6 @@ def test_a_row_that_was_too_early_lands_when_its_major_comes(warehouse, tmp_path
         (here / f"{STREAM}.yaml").write_text(press("2.0.0"))
         (here / f"{STREAM}.v1.yaml").write_text(press("1.0.0"))
         forget()
-        from include.landing.new_columns import apply_contract
-
         applied = apply_contract(STREAM)
         assert (applied.added, applied.loosened, applied.moved) == (("temperature_c", "state_code"), ("temperature_f",), 0)
         result = replay(STREAM, Filter(), by="tester")
@@ -159,6 +181,27 @@ def test_a_row_that_was_too_early_lands_when_its_major_comes(warehouse, tmp_path
         put(STREAM, [first("d"), first("e", schemaVersion="1.0.0")], arrived_at=at(0, 3))
         assert land() == {"landed": 2, "quarantined": 2}
         assert {tuple(row.codes) for row in list_quarantined(Filter(STREAM))} == {("missing_required", "wrong_type"), ("unknown_version",)}
+
+
+def test_new_columns_are_filled_along_the_major_of_each_row(folder, warehouse) -> None:
+    """A column that one major takes in is not filled in rows of the other: their copies go on to leave it in `_extra`."""
+    lines = [
+        first("old", noise=3.5), second("new", noise=4.5), second("bad", noise="loud"), second("named", noise=5.5, schemaVersion="2"),
+        {"pressId": "mixed", "at": iso(at(0, 1)), "temp": 212.0, "plate": {"temperature": 100.0}, "noise": 6.5},
+    ]  # fmt: skip
+    put(STREAM, lines, arrived_at=at(0, 2))
+    assert land() == {"landed": 5, "accepted": 5}
+    before = rows(warehouse)
+    noise = "      - {name: noise, physicalName: noise_db, logicalType: number, description: How loud.}\n      - name: schemaVersion"
+    (folder / f"{STREAM}.yaml").write_text(press("2.1.0").replace("      - name: schemaVersion", noise))
+    forget()
+    done = apply_contract(STREAM)
+    assert (done.added, done.moved, done.kept) == (("noise_db",), 3, 1)
+    assert dict(warehouse.rows(f"select press_id, noise_db from raw.{STREAM}")) == {"old": None, "new": 4.5, "bad": None, "named": 5.5, "mixed": 6.5}
+    after = rows(warehouse)
+    assert {name: after[name] for name in ("old", "bad")} == {name: before[name] for name in ("old", "bad")}
+    put(STREAM, lines, arrived_at=at(0, 3))
+    assert land() == {"landed": 5, "duplicate": 4, "quarantined": 1}
 
 
 def test_the_staging_model_of_the_runbook_maps_both(folder, warehouse) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,16 @@ def write(zone: Zone, address: str, data: bytes) -> None:
     store.pipe_file(f"{root}/{address}", data)
 
 
+class Entries(list):
+    """What a folder holds, as `os.scandir` gives it."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
 def listed(zone: Zone, arrived_from: datetime, arrived_before: datetime) -> tuple[int, int, int]:
     """Files of a span, and the listings that its store was asked for with the entries that they gave."""
     costs: list[int] = []
@@ -46,6 +57,7 @@ def listed(zone: Zone, arrived_from: datetime, arrived_before: datetime) -> tupl
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ls", "find"):
             patch.setattr(zone._store.fs, name, counting(getattr(zone._store.fs, name)))
+        patch.setattr(os, "scandir", counting(lambda path, scan=os.scandir: Entries(scan(path))))
         files = len(zone.list("orders", arrived_from, arrived_before))
     return files, len(costs), sum(costs)
 
@@ -83,6 +95,27 @@ def test_a_listing_is_of_the_hours_asked_for_in_order_of_arrival(zone):
     assert hours(at(-400), at(400)) == [0, 23, 25, 47, 48, 960]
     assert hours(at(5), at(6)) == []
     assert zone.list("no_such_stream", at(0), at(1)) == zone.list("no_such_stream", None, None) == []
+
+
+def test_what_nobody_needs_is_left_out_by_its_address_and_tag(zone):
+    files = [zone.put("orders", b"x", arrived_at=at(day, 3), source="s", ext="ndjson") for day in range(4)]
+    asked = []
+
+    def is_settled(address, version_tag):
+        asked.append(address)
+        return (address, version_tag) in {(files[0].address, files[0].version_tag), (files[2].address, files[2].version_tag), (files[3].address, "other")}
+
+    assert zone.list("orders", None, None, is_settled=is_settled) == [files[1], files[3]]
+    assert asked == [file.address for file in files]  # day by day
+
+
+def test_links_are_no_files_and_a_file_in_the_place_of_a_folder_holds_none(tmp_path):
+    zone = Zone((tmp_path / "zone").as_uri())
+    file = zone.put("orders", b"x", arrived_at=at(0), source="s", ext="csv")
+    folder = (tmp_path / "zone" / file.address).parent
+    (folder / "link.csv").symlink_to(tmp_path / "zone" / file.address)
+    (folder.parent / "hr=01").write_bytes(b"x")
+    assert zone.list("orders", at(0), at(0, 5)) == zone.list("orders", at(0), at(1)) == [file]
 
 
 def test_what_a_listing_costs_follows_the_span_and_not_the_age_of_the_zone(zone):
@@ -130,6 +163,18 @@ def test_a_large_file_is_copied_from_disk_and_read_in_pieces(zone, tmp_path):
     assert file.size_bytes == 16 << 20
     assert zone.content_hash(file) == hashlib.sha256(given.read_bytes()).digest()
     assert [each.address for each in zone.list("orders", at(0), at(1))] == [file.address]  # no scratch file is left or shown
+
+
+def test_a_new_file_is_on_disk_with_the_names_of_all_its_folders(tmp_path, monkeypatch):
+    synced: list[Path] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()), sync(descriptor)))
+    tmp_path.joinpath("zone").mkdir()
+    stored = Zone((tmp_path / "zone").as_uri()).put("orders", b"{}", arrived_at=datetime(2026, 3, 1, 10, tzinfo=UTC), name="a.ndjson", tenant="shop_1")
+    file = tmp_path / "zone" / stored.address
+    assert synced[-1] == file.parent
+    assert synced[-2].parent == file.parent
+    assert {tmp_path / "zone" / folder for folder in (".", "orders", "orders/dt=2026-03-01", "orders/dt=2026-03-01/hr=10")} <= set(synced[:-2])
 
 
 def test_what_is_not_complete_yet_or_not_in_an_hour_is_no_file_of_the_zone(zone):
@@ -188,8 +233,8 @@ def test_a_store_that_fails_is_told_and_taken_neither_for_an_empty_zone_nor_for_
         monkeypatch.setattr(stream._stream, "read", refuse)
         with pytest.raises(ZoneError, match=f"reading {zone.url} failed: .*run it again"):
             stream.read(1)
-    for name in ("ls", "find"):
-        monkeypatch.setattr(zone._store.fs, name, refuse)
+    for owner, name in ((zone._store.fs, "ls"), (zone._store.fs, "find"), (os, "scandir")):
+        monkeypatch.setattr(owner, name, refuse)
     for span in ((at(0), at(1)), (None, None)):
         with pytest.raises(ZoneError, match=f"in {zone.url} failed"):
             zone.list("orders", *span)

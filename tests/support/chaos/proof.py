@@ -5,13 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import random
-import shutil
-import tempfile
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,6 @@ from include.landing import land_pending
 from include.settings import REPOSITORY, get_settings
 from include.transform import check_everything, deploy, fix_horizon
 from include.transform.invocation import load_manifest
-from include.warehouse import bootstrap, migrate, server
 from tests.conftest import clone_database, drop_database, set_environment
 from tests.support.chaos import storm as storms
 from tests.support.chaos.arena import Arena, ChaosFailed, Record
@@ -35,8 +29,6 @@ from tests.support.marts import Snapshot, differences, snapshot
 
 DATABASE = "tidemark"
 FRESH = "tidemark_fresh"
-# Below the ports that the kernel gives to clients: while the server is down, nobody else may get its port.
-PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -65,26 +57,6 @@ class Outcome:
 
     report: dict[str, Any]
     wrong: list[str]
-
-
-@contextmanager
-def own_server() -> Iterator[Path]:
-    """A home with an embedded server that nobody else uses, migrated and deployed; it may be killed. Gives the home."""
-    home = Path(tempfile.mkdtemp(prefix="tidemark-chaos-"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
-            patch.delenv(name)
-        port = next(port for port in random.sample(PORTS, len(PORTS)) if not server.port_is_taken("127.0.0.1", port))
-        set_environment(patch, TIDEMARK_HOME=str(home), TIDEMARK_POSTGRES_PORT=str(port), PYTHONPATH=str(REPOSITORY))
-        try:
-            server.start()
-            bootstrap()
-            migrate()
-            yield home
-        finally:
-            server.purge()
-            shutil.rmtree(home, ignore_errors=True)
-    get_settings.cache_clear()
 
 
 def prove(proof: Proof, home: Path) -> Outcome:

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import threading
-import traceback
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +23,7 @@ from include.settings import get_settings
 from include.transform import Build, build, fix_horizon
 from include.warehouse import WarehouseUnavailable
 from tests.support.chaos.plan import Part
+from tests.support.chaos.watch import Watch, tell_lost, victim
 
 # In the order of the DAG build_marts, then what build_hourly refills.
 TASKS = (*(f"tag:{domain},tag:micro_batch" for domain in ("core", "maintenance", "features", "customers")), "tag:hourly")
@@ -44,65 +40,7 @@ _PARTS = {
 }
 
 
-class Watch:
-    """Tells the arena of the one step that it waits for, and holds the process there where it wants that."""
-
-    def __init__(self, channel: Connection) -> None:
-        self._channel = channel
-        self._lock = threading.Lock()
-        self._armed: tuple[int, str, int, bool] | None = None
-        self.is_over = False
-
-    def passes(self, step: str) -> None:
-        """Called at every step, from any thread."""
-        with self._lock:
-            while self._channel.poll():
-                self._take()
-            if self._armed is None or self._armed[1] != step:
-                return
-            number, _, turns, is_held = self._armed
-            self._armed = (number, step, turns - 1, is_held) if turns > 1 else None
-            if turns == 1:
-                self._channel.send(("reached", number))
-                if is_held:
-                    self._wait()
-
-    def tell(self, kind: str, content: Any = None) -> None:
-        """Tells the arena something and waits until it says to go on."""
-        with self._lock:
-            self._channel.send((kind, content))
-            self._wait()
-
-    def _wait(self) -> None:
-        while not self._take():
-            pass
-
-    def _take(self) -> bool:
-        """Reads one message; True where it says to go on."""
-        kind, content = self._channel.recv()
-        if kind == "arm":
-            self._armed = content
-        self.is_over = self.is_over or kind == "finish"
-        return kind in {"go", "finish"}
-
-
-def _victim(work: Callable[[Watch], None]) -> Callable[[Connection, dict[str, str]], None]:
-    @functools.wraps(work)
-    def main(channel: Connection, environment: dict[str, str]) -> None:
-        os.environ.clear()
-        os.environ.update(environment)
-        get_settings.cache_clear()
-        watch = Watch(channel)
-        try:
-            while not watch.is_over:
-                work(watch)
-        except BaseException:
-            watch.tell("trouble", traceback.format_exc())
-
-    return main
-
-
-@_victim
+@victim
 def loader(watch: Watch) -> None:
     """One round over all streams, as every five minutes."""
     crash.listener = lambda step: watch.passes(step.value)
@@ -114,7 +52,7 @@ def loader(watch: Watch) -> None:
             watch.tell("busy", str(error))
             return
         except (WarehouseUnavailable, psycopg.OperationalError) as error:
-            _tell_lost(watch, error)
+            tell_lost(watch, error)
             return
         if result.failed_files or result.is_held:
             raise AssertionError(f"{stream}: {result} although nothing is wrong with any file")
@@ -123,7 +61,7 @@ def loader(watch: Watch) -> None:
         watch.tell("idle")
 
 
-@_victim
+@victim
 def builder(watch: Watch) -> None:
     """One run of the DAGs: a horizon, then a task a domain. A task that dies is tried again with the horizon of its run, twice at most."""
     # The function that runs dbt imports this name when it is called.
@@ -142,7 +80,7 @@ def builder(watch: Watch) -> None:
             run["task"], run["tries"] = run["task"] + 1, 0
             _keep(state, run)
     except (WarehouseUnavailable, psycopg.OperationalError) as error:
-        _tell_lost(watch, error)
+        tell_lost(watch, error)
         return
     state.unlink()
     watch.tell("built")
@@ -155,13 +93,6 @@ def _keep(path: Path, run: dict[str, Any]) -> None:
     scratch = path.with_suffix(".part")
     scratch.write_text(json.dumps(run))
     scratch.replace(path)
-
-
-def _tell_lost(watch: Watch, error: WarehouseUnavailable | psycopg.OperationalError) -> None:
-    """Goes on after the loss of the server; a deadlock, a full disk and the like are a find."""
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is not None and error.sqlstate[:2] not in {"08", "57"}:
-        raise error
-    watch.tell("lost", f"{type(error).__name__}: {error}")
 
 
 def _note_event(watch: Watch, event: Any) -> None:

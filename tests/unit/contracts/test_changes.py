@@ -14,6 +14,7 @@ from include.contracts import release as release_module
 from include.contracts.__main__ import main
 from include.contracts.changes import Level, compare, is_raised, raised, required_level
 from include.contracts.model import Contract
+from include.contracts.parse import parse_contract_text
 from include.contracts.release import read_version, release_problems, released, unreleased_changes, unreleased_streams, write_release
 from tests.support.press import STREAM, contracts_of, forget, press
 from tests.support.stricter import with_field, with_rule
@@ -49,6 +50,10 @@ def added(contract: Contract, **changes: object) -> Contract:
         (with_field(ORDERS, "product_id", pattern="^p$"), "productId", Level.MAJOR),
         (with_field(ORDERS, "order_id", pattern=None), "orderId", Level.MINOR),
         (with_field(ORDERS, "product_id", classification="personal"), "productId", Level.MAJOR),
+        (with_field(ORDERS, "product_id", classification="internal"), "productId", Level.PATCH),
+        (with_field(ORDERS, "product_id", unit="article"), "productId", Level.PATCH),
+        (with_field(ORDERS, "gross_usd", unit=None), "grossAmount", Level.MAJOR),
+        (replace(ORDERS, schema_version_field="product_id"), "schemaVersionField", Level.MAJOR),
         (with_field(ORDERS, "product_id", description="What."), "productId", Level.PATCH),
         (with_rule(ORDERS, "cheap", "gross_usd < 5"), "quality.cheap", Level.MAJOR),
         (replace(ORDERS, rules=ORDERS.rules[1:]), f"quality.{ORDERS.rules[0].name}", Level.MINOR),
@@ -173,9 +178,35 @@ def test_an_older_major_takes_compatible_changes_only(folder: Path) -> None:
         unreleased_changes(STREAM)
 
 
+def test_a_contract_whose_rows_named_no_version_gets_a_second_major(folder: Path) -> None:
+    """As the runbook says: the field by which rows name their version comes to both files, and the older one only raises its minor."""
+    field = press("1.0.0")[press("1.0.0").index("      - name: schemaVersion") : press("1.0.0").index("slaProperties")]
+    mark = "  - {property: schemaVersionField, value: schema_version}\n"
+    nameless = press("1.0.0").replace(field, "").replace(mark, "")
+    for path in (folder / "released" / f"{STREAM}.yaml", folder / f"{STREAM}.yaml"):
+        path.write_text(nameless, encoding="utf-8")
+    forget()
+    assert release_problems() == []
+    change(folder, press("2.0.0"))
+    change(folder, press("1.1.0"), f"{STREAM}.v1.yaml")
+    assert {(each.place, each.level) for each in unreleased_changes(STREAM) if not each.is_breaking} >= {
+        ("schemaVersion", Level.MINOR),
+        ("schemaVersionField", Level.MINOR),
+    }
+    write_release(unreleased_streams())
+    assert (release_problems(), read_version(f"{STREAM}@1").version) == ([], "1.1.0")
+    change(folder, press("1.2.0").replace(mark, ""), f"{STREAM}.v1.yaml")
+    with pytest.raises(ContractError, match="schemaVersionField: differs"):
+        unreleased_changes(STREAM)
+    with_mark, without = (parse_contract_text(text, f"{STREAM}.yaml") for text in (press("1.1.0"), press("1.1.0").replace(mark, "")))
+    assert [each.level for each in compare(with_mark, without)] == [Level.MAJOR]
+
+
 def test_names_of_versions(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.yaml").write_text(press("1.0.0"))
+    (tmp_path / f"{STREAM}.v1.yaml").write_text(press("1.0.0", status="retired"))
     assert read_version(str(tmp_path / "elsewhere.yaml")).stream == STREAM
+    assert read_version(str(tmp_path / f"{STREAM}.v1.yaml")).is_retired
     for name, problem in (("no.yaml", "does not exist"), (f"{STREAM}@7", "no major '7'"), ("nothing", "does not exist")):
         with pytest.raises(ContractError, match=problem):
             read_version(name)

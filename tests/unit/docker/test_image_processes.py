@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -49,6 +50,7 @@ class Image:
     compose: dict[str, Any]
     server_port: int
     api_port: int
+    gateway_port: int
 
     def environment(self, service: str) -> dict[str, str]:
         """The service's environment of the compose file, with addresses and folders of this machine."""
@@ -62,6 +64,7 @@ class Image:
             "${LAKE_URL:-file:///srv/tidemark/home/lake}": "file:///srv/tidemark/home/lake",
             "${AWS_DEFAULT_REGION:-us-east-1}": "us-east-1",
             "8080": str(self.api_port),
+            "8090": str(self.gateway_port),
             "/srv/": f"{self.root}/srv/",
             "/run/secrets/": f"{self.root}/run/secrets/",
         }
@@ -164,7 +167,7 @@ def image(compose: dict[str, Any], copies: list[tuple[list[str], str]]) -> Itera
         if user:
             for folder in ("srv/tidemark/home", "srv/tidemark/zone", "home"):
                 shutil.chown(root / folder, SYSTEM_USER, SYSTEM_USER)
-        yield Image(root, python, python_path, user, compose, port, free_port())
+        yield Image(root, python, python_path, user, compose, port, free_port(), free_port())
     finally:
         server_command(root, port, "server.stop(immediate=True); server.purge()")  # no checkpoint of what is removed
         shutil.rmtree(root)
@@ -211,6 +214,17 @@ def test_missing_secrets_are_named_before_anything_is_done(image: Image) -> None
     assert code == 1
     assert "WAREHOUSE_ADMIN_URL" in output
     assert "docker/make-secrets" in output
+    assert "Traceback" not in output
+
+
+def test_keys_are_made_beside_the_administrator_and_nowhere_else(image: Image) -> None:
+    code, output = image.run("prepare", "key", "create", "--tenant", "shop_7", "--stream", "orders")
+    assert code == 0, output
+    assert re.search(r"^tmk_[0-9a-f]{16}_[0-9a-f]{64}$", output, re.MULTILINE), output
+    assert image.rows("tidemark", "select tenant_id, streams from ops.api_key") == [("shop_7", ["orders"])]
+    code, output = image.run("gateway", "key", "create", "--tenant", "shop_7")
+    assert code == 1
+    assert "TIDEMARK_KEYS_PASSWORD" in output
     assert "Traceback" not in output
 
 

@@ -12,7 +12,7 @@ import typer.main
 from include.cli import app
 from include.settings import REPOSITORY, Settings
 
-NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change")
+NAMES = ("install-server", "backfill", "upgrade", "quarantine", "retention", "restore-from-lake", "schema-change", "api-keys", "connect-a-device")
 RUNBOOKS = [REPOSITORY / "docs/runbooks" / f"{name}.md" for name in NAMES]
 DECISIONS = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
 PAGES = [*RUNBOOKS, REPOSITORY / "CONTRIBUTING.md", *DECISIONS]
@@ -48,7 +48,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_settings_exist(page: Path) -> None:
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields}
-    others = {"TIDEMARK_STACK", "TIDEMARK_PSEUDONYM_KEY"}
+    others = {"TIDEMARK_STACK", "TIDEMARK_PSEUDONYM_KEY", "TIDEMARK_API_KEY"}
     assert set(re.findall(r"TIDEMARK_[A-Z_]*[A-Z]", page.read_text())) <= known | others
 
 

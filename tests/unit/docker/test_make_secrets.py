@@ -49,12 +49,12 @@ def test_every_secret_that_the_code_asks_for_is_made(secrets_maker: Path, genera
     assert not any(value in done.stdout + done.stderr for value in values)
 
 
-def test_running_processes_know_neither_administrator_nor_owner(secrets_maker: Path) -> None:
+def test_running_processes_know_neither_administrator_nor_owner_nor_who_makes_keys(secrets_maker: Path) -> None:
     run(secrets_maker, "openssl")
     folder = secrets_maker.parent / "secrets"
     everything = read_secrets(folder / "prepare")
     running = read_secrets(folder / "tidemark")
-    assert set(everything) - set(running) == {"WAREHOUSE_ADMIN_URL", password_name(Role.OWNER)}
+    assert set(everything) - set(running) == {"WAREHOUSE_ADMIN_URL", password_name(Role.OWNER), password_name(Role.KEYS)}
     assert running.items() <= everything.items()
 
 

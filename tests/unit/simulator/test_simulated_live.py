@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from include.simulator import FaultRates, IntervalSummary, write_interval
+from include.simulator import FaultRates, Files, IntervalSummary, write_interval
 from tests.support.simulated import UNTIL, MemoryZone, Written
 
 FIVE_MINUTES = timedelta(minutes=5)
 
 
 def live(zone: MemoryZone, folder: Path, start: datetime, length: timedelta = FIVE_MINUTES, **arguments) -> IntervalSummary:
-    return write_interval(zone, interval_start=start, interval_end=start + length, truth_dir=folder, **arguments)
+    return write_interval(Files(zone), interval_start=start, interval_end=start + length, truth_dir=folder, **arguments)
 
 
 def test_a_second_run_writes_the_same_names_and_bytes(tmp_path: Path):

@@ -18,7 +18,7 @@ from include.landing.readers import Source, read_chunks
 from include.landing.validate import validate
 from include.landing.zone import Zone
 from include.settings import REPOSITORY
-from include.simulator import Expected, FaultRates, write_history, write_interval
+from include.simulator import Expected, FaultRates, Files, write_history, write_interval
 from tests.support.simulated import UNTIL, Written
 
 GOLDEN = json.loads(
@@ -87,7 +87,7 @@ def test_landing_counts_what_the_truth_expects(tmp_path: Path, rates: FaultRates
     for hour in range(6):
         start = UNTIL + timedelta(hours=hour)
         interval = {"interval_start": start, "interval_end": start + timedelta(hours=1)}
-        summary = write_interval(zone, **interval, machines=4, live_since=UNTIL, rates=rates, truth_dir=tmp_path / "truth")
+        summary = write_interval(Files(zone), **interval, machines=4, live_since=UNTIL, rates=rates, truth_dir=tmp_path / "truth")
         for stream, counts in summary.expected.items():
             expected[stream] += counts
     assert {stream: counted(zone, stream) for stream in expected} == expected

@@ -18,7 +18,7 @@ from tests.conftest import free_port, set_environment
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    set_environment(monkeypatch, TIDEMARK_HOME=str(tmp_path / "home"), TIDEMARK_AIRFLOW_PORT=str(free_port()))
+    set_environment(monkeypatch, TIDEMARK_HOME=str(tmp_path / "home"), TIDEMARK_AIRFLOW_PORT=str(free_port()), TIDEMARK_GATEWAY_PORT=str(free_port()))
     monkeypatch.delenv("TIDEMARK_WAREHOUSE_URL", raising=False)
     get_settings.cache_clear()
     airflow_env.ensure_secrets([password_name(role) for role in Role])
@@ -100,15 +100,16 @@ def test_a_full_disk_is_refused(environment: dict[str, str], monkeypatch: pytest
     assert "TIDEMARK_HOME" in raised.value.hint
 
 
-def test_a_taken_port_is_refused(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", ["airflow_port", "gateway_port"])
+def test_a_taken_port_is_refused(environment: dict[str, str], name: str) -> None:
     import socket
 
     with socket.socket() as other:
-        other.bind(("127.0.0.1", get_settings().airflow_port))
+        other.bind(("127.0.0.1", getattr(get_settings(), name)))
         other.listen()
         with pytest.raises(StackError, match="is taken") as raised:
             check_machine()
-    assert "TIDEMARK_AIRFLOW_PORT" in raised.value.hint
+    assert f"TIDEMARK_{name.upper()}" in raised.value.hint
 
 
 def test_a_home_that_cannot_be_made_is_refused(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
