@@ -110,7 +110,14 @@ def fill(days: int, devices: int, every: timedelta) -> dict[str, Any]:
         size = connection.execute("select sum(pg_total_relation_size(oid)) from pg_class where relnamespace = 'maintenance'::regnamespace").fetchone()
     assert rows is not None
     assert size is not None
-    return {"days": days, "readings": rows[0], "in the last hour": stored, "rows of 1 minute": rows[1], "first build, s": round(seconds, 1), "marts, MB": int(size[0]) >> 20}
+    return {
+        "days": days,
+        "readings": rows[0],
+        "in the last hour": stored,
+        "rows of 1 minute": rows[1],
+        "first build, s": round(seconds, 1),
+        "marts, MB": int(size[0]) >> 20,
+    }
 
 
 def batch(number: int, devices: int) -> float:
@@ -155,7 +162,9 @@ def plans(folder: Path) -> dict[str, Any]:
         By model: touched buckets, scans of the select and of the delete with their pages, and milliseconds of both.
     """
     with connect(Role.OWNER) as connection:
-        row = connection.execute("select build_id, horizon from ops.build where build_id in (select build_id from ops.bucket_change) order by created_at desc limit 1").fetchone()
+        row = connection.execute(
+            "select build_id, horizon from ops.build where build_id in (select build_id from ops.bucket_change) order by created_at desc limit 1"
+        ).fetchone()
     assert row is not None
     variables = {"build_id": row[0], "horizon": row[1]}
     result = run_dbt(["compile", "--select", "fct_device_window_1min+", "--vars", json.dumps(variables)], folder, load_manifest())
@@ -196,7 +205,9 @@ def _explained(connection: Any, statement: str) -> dict[str, Any]:
     scans = [
         f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')} ({round(node['Actual Rows'] * node['Actual Loops'])} rows)"
         for node in nodes
-        if "Scan" in node["Node Type"] and (node.get("Index Name") or node.get("Relation Name")) and not str(node.get("Relation Name", "")).startswith("touched__")
+        if "Scan" in node["Node Type"]
+        and (node.get("Index Name") or node.get("Relation Name"))
+        and not str(node.get("Relation Name", "")).startswith("touched__")
     ]
     return {
         "rows": nodes[0]["Actual Rows"] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1]["Actual Rows"],
@@ -214,7 +225,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def main(
     devices: Annotated[int, typer.Option(min=25, help="Devices; each sends ten readings a batch.")] = 3000,
-    hours_between: Annotated[int, typer.Option(min=1, help="Hours between two stored readings of a device, but for the last hour, which is as dense as a batch.")] = 2,
+    hours_between: Annotated[
+        int, typer.Option(min=1, help="Hours between two stored readings of a device, but for the last hour, which is as dense as a batch.")
+    ] = 2,
     few: Annotated[int, typer.Option(min=1, help="Days stored in the small database.")] = 3,
     many: Annotated[int, typer.Option(min=1, help="Days stored in the large one.")] = 30,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, each with a batch for both.")] = 5,
@@ -255,7 +268,9 @@ def main(
         shutil.rmtree(run, ignore_errors=True)
     events = devices * READINGS_A_BATCH
     for name in DATABASES:
-        report.figures.append(Figure(name, f"a batch of {events:,} readings to all levels, sessions and roll-ups", events, tuple(seconds[name]), f"{days[name]} days stored"))
+        report.figures.append(
+            Figure(name, f"a batch of {events:,} readings to all levels, sessions and roll-ups", events, tuple(seconds[name]), f"{days[name]} days stored")
+        )
     pairs = tuple(large / small for small, large in zip(seconds["3 days"], seconds["30 days"], strict=True))
     small, large = report.figures
     report.targets = [

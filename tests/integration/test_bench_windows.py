@@ -21,5 +21,7 @@ def test_a_batch_reaches_every_level_whatever_is_stored(tmp_path: Path) -> None:
     assert [figure["events"] for figure in outcome["figures"]] == [500, 500]
     assert [target["measured"] is not None for target in outcome["targets"]] == [True, True]
     assert all(plan["pages"] > 0 for plan in outcome["plans"].values())
-    assert {"fct_device_window_1min", "fct_device_sliding_1h", "fct_device_session", "fct_facility_window_local_1d"} <= set(outcome["seconds by node"]["30 days"])
+    assert {"fct_device_window_1min", "fct_device_sliding_1h", "fct_device_session", "fct_facility_window_local_1d"} <= set(
+        outcome["seconds by node"]["30 days"]
+    )
     assert not (tmp_path / "run-windows").exists(), "the server is removed at the end"
