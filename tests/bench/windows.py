@@ -263,8 +263,10 @@ def main(
                 started = time.time()
                 seconds[name].append(batch(number + 1, devices))
                 report.facts.setdefault("seconds by node", {})[name] = slowest_models(started)
-            use(server, DATABASES["30 days"])
-            report.facts["plans"] = plans(run / "plans")
+            report.facts["plans"] = {}
+            for name, database in DATABASES.items():
+                use(server, database)
+                report.facts["plans"][name] = plans(run / "plans")
     except BenchmarkError as error:
         console.print(f"[red]✗[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
