@@ -1,10 +1,5 @@
 {#- What fct_machine_state_5min shares between its SQL and its mappings. -#}
 
-{#- States of a machine that have seconds of their own; the codes of machine_status in telemetry and of changes of state. -#}
-{% macro machine_states() -%}
-    {{ return(['running', 'idle', 'warning', 'fault', 'maintenance', 'off']) }}
-{%- endmacro %}
-
 {#- Until when an entry of the maintenance log kept the machine from work. NULL where it states no downtime. -#}
 {% macro downtime_end(entry) -%}
     ({{ entry }}.occurred_at + {{ entry }}.downtime_min * interval '1 minute')

@@ -1,15 +1,4 @@
-{#-
-    Properties that a device can be told to have, and that are known of it: code, how the columns of rpt_device_twin about it are named, and what its values are made of
-    (on the way they are kept as text). Firmware and set point are what the device says; how often it reports is what the registry says: readings do not tell their
-    interval, and to measure it would take a lost reading for a slow device.
--#}
-{% macro twin_properties() -%}
-    {{ return([
-        {'code': 'firmware_version', 'name': 'firmware', 'type': 'text'},
-        {'code': 'reporting_interval_s', 'name': 'interval', 'type': 'bigint'},
-        {'code': 'setpoint_c', 'name': 'setpoint', 'type': 'double precision'},
-    ]) }}
-{%- endmacro %}
+{#- Mappings of int_maintenance__device_reported_change, which is what rpt_device_twin asks about the past of a device. -#}
 
 {#-
     Mapping of changed hours of reported values to the hours in which a value may have changed: the hour itself and, for each property, the next hour that reports it,
@@ -21,7 +10,7 @@
     union
     select changed.tenant_id, changed.device_id, {{ hour_of('following.started_at') }} as hour_at
     from {changes} as changed
-    cross join (values {% for property in twin_properties() %}('{{ property.code }}'){{ ', ' if not loop.last }}{% endfor %}) as property (property_code)
+    cross join (values ('firmware_version'), ('setpoint_c')) as property (property_code)
     cross join lateral (
         select min(later.started_at) as started_at
         from {input} as later

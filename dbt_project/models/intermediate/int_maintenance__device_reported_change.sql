@@ -1,7 +1,7 @@
 -- Grain: one row per tenant, device, property and time at which its value changed; the first value of a property is a change too. Nothing is additive.
--- Few rows: what a twin asks about the past is asked here. Firmware and set point are what the device reports, the interval is what the registry says (macros/twin).
--- Touched-bucket incremental: an hour of reports touches itself and the next hour that reports the same property; a registry that changes touches the hours in which
--- versions of the device begin, or began.
+-- Few rows: what a twin asks about the past is asked here. Firmware and set point are what the device reports, the interval what the registry says.
+-- Touched-bucket incremental: an hour of reports touches itself and the next hour that reports the same property; a registry that changes touches the hours in
+-- which versions of the device begin, or began.
 {{
     config(
         materialized='incremental',
@@ -84,7 +84,7 @@ registered as (
     inner join {{ ref('dim_device') }} as version
         on touched_hours.tenant_id = version.tenant_id
         and touched_hours.device_id = version.device_id
-        and version.valid_from_at >= touched_hours.hour_at
+        and touched_hours.hour_at <= version.valid_from_at
         and version.valid_from_at < touched_hours.hour_at + interval '1 hour'
     left join lateral (
         select earlier.reporting_interval_s
@@ -101,9 +101,13 @@ registered as (
 
 changes as (
 
-    select * from reported where reported_value is distinct from previous_value
+    select *
+    from reported
+    where reported_value is distinct from previous_value
     union all
-    select * from registered where reported_value is distinct from previous_value
+    select *
+    from registered
+    where reported_value is distinct from previous_value
 
 )
 

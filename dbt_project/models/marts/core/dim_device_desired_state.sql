@@ -21,17 +21,28 @@ versions as (
 
 ),
 
-compared as (
+followed as (
 
     select
         *,
         lead(event_at) over device_versions as valid_to_at,
-        -- A target that a version repeats has been asked for since the first that named it.
-        case when target_firmware_version is distinct from lag(target_firmware_version) over device_versions then event_at end as firmware_changed_at,
-        case when target_reporting_interval_s is distinct from lag(target_reporting_interval_s) over device_versions then event_at end as interval_changed_at,
-        case when target_setpoint_c is distinct from lag(target_setpoint_c) over device_versions then event_at end as setpoint_changed_at
+        lag(target_firmware_version) over device_versions as previous_firmware_version,
+        lag(target_reporting_interval_s) over device_versions as previous_reporting_interval_s,
+        lag(target_setpoint_c) over device_versions as previous_setpoint_c
     from versions
     window device_versions as (partition by tenant_id, device_id order by event_at)
+
+),
+
+compared as (
+
+    -- A target that a version repeats has been asked for since the first that named it.
+    select
+        *,
+        case when (target_firmware_version is distinct from previous_firmware_version) then event_at end as firmware_changed_at,
+        case when (target_reporting_interval_s is distinct from previous_reporting_interval_s) then event_at end as interval_changed_at,
+        case when (target_setpoint_c is distinct from previous_setpoint_c) then event_at end as setpoint_changed_at
+    from followed
 
 ),
 

@@ -13,12 +13,13 @@
             'fct_device_event': {'select': states_moved(), 'select_when_new': windows_of_events()},
             'fct_maintenance_event': {'select': crew_moved()},
         },
-        definition=definition_of(machine_states() | string),
         indexes=[{'columns': ['tenant_id', 'device_id', 'window_at'], 'unique': true}, {'columns': ['window_at']}],
         pre_hook="{{ analyze_if_new(ref('fct_device_window_5min')) }}",
         tags=['micro_batch'],
     )
 }}
+{#- States that have seconds of their own: the codes of machine_status in telemetry. -#}
+{%- set states = ['running', 'idle', 'warning', 'fault', 'maintenance', 'off'] %}
 
 with
 
@@ -86,8 +87,8 @@ happened as (
     inner join {{ ref('fct_device_event') }} as event
         on touched_windows.tenant_id = event.tenant_id
         and touched_windows.device_id = event.device_id
-        and event.event_at >= touched_windows.window_at
-        and event.event_at < touched_windows.window_end_at
+        and touched_windows.window_at <= event.event_at
+        and touched_windows.window_end_at > event.event_at
     where event.device_type = 'machine_controller'
     group by touched_windows.tenant_id, touched_windows.device_id, touched_windows.window_at
 
@@ -138,8 +139,8 @@ changes as (
         joined.window_at,
         joined.window_end_at,
         joined.window_at as span_from,
-        before.event_code as state_code,
-        before.event_at as since_at
+        state_before.event_code as state_code,
+        state_before.event_at as since_at
     from joined
     left join lateral (
         select
@@ -153,7 +154,7 @@ changes as (
             and event.event_at <= joined.window_at
         order by event.event_at desc, event.event_code desc
         limit 1
-    ) as before on true
+    ) as state_before on true
     union all
     select
         joined.tenant_id,
@@ -167,9 +168,9 @@ changes as (
     inner join {{ ref('fct_device_event') }} as event
         on joined.tenant_id = event.tenant_id
         and joined.device_id = event.device_id
-        and event.event_type = 'state_change'
-        and event.event_at > joined.window_at
-        and event.event_at < joined.window_end_at
+        and joined.window_at < event.event_at
+        and joined.window_end_at > event.event_at
+    where event.event_type = 'state_change'
 
 ),
 
@@ -184,7 +185,7 @@ spans as (
 
 ),
 
-states as (
+times as (
 
     select
         tenant_id,
@@ -192,10 +193,12 @@ states as (
         window_at,
         {{ last_of('state_code', 'span_from', 'state_code') }} as machine_state,
         {{ last_of('since_at', 'span_from', 'state_code') }} as machine_state_since_at,
-        {%- for state in machine_states() %}
+        {%- for state in states %}
         coalesce(sum(span_s) filter (where state_code = '{{ state }}'), 0)::double precision as {{ state }}_s,
         {%- endfor %}
-        coalesce(sum(span_s) filter (where state_code not in ('{{ machine_states() | join("', '") }}')), 0)::double precision as other_s,
+        coalesce(
+            sum(span_s) filter (where state_code not in ('{{ states | join("', '") }}')), 0
+        )::double precision as other_s,
         coalesce(sum(span_s) filter (where state_code is null), 0)::double precision as unknown_s
     from spans
     group by tenant_id, device_id, window_at
@@ -224,20 +227,19 @@ crew as (
                 joined.tenant_id,
                 joined.device_id,
                 joined.window_at,
-                logged.log_id,
-                logged.maintenance_type,
-                logged.occurred_at,
-                greatest(logged.occurred_at, joined.window_at) as span_from,
-                least({{ downtime_end('logged') }}, joined.window_end_at) as span_to,
-                logged._batch_id
+                log_entry.log_id,
+                log_entry.maintenance_type,
+                log_entry.occurred_at,
+                greatest(log_entry.occurred_at, joined.window_at) as span_from,
+                least({{ downtime_end('log_entry') }}, joined.window_end_at) as span_to,
+                log_entry._batch_id
             from joined
-            inner join {{ ref('fct_maintenance_event') }} as logged
-                on joined.tenant_id = logged.tenant_id
-                and joined.device_id = logged.device_id
-                and logged.occurred_date <= {{ date_of('joined.window_at') }}
-                and logged.occurred_date >= {{ date_of('joined.window_at') }} - {{ longest_downtime_d() }}
-                and logged.occurred_at < joined.window_end_at
-                and {{ downtime_end('logged') }} > joined.window_at
+            inner join {{ ref('fct_maintenance_event') }} as log_entry
+                on joined.tenant_id = log_entry.tenant_id
+                and joined.device_id = log_entry.device_id
+                and {{ date_of('joined.window_at') }} >= log_entry.occurred_date
+                and joined.window_end_at > log_entry.occurred_at
+                and joined.window_at < {{ downtime_end('log_entry') }}
         ) as covering
     ) as entry
     group by entry.tenant_id, entry.device_id, entry.window_at
@@ -256,15 +258,15 @@ windows as (
         joined.line_id,
 
         -- attributes
-        states.machine_state,
+        times.machine_state,
         crew.maintenance_type,
         joined.last_error_code,
         case
-            when crew.crew_downtime_s > 0 or states.maintenance_s > 0 then 'in_maintenance'
-            when states.fault_s > 0 then 'failed'
-            else coalesce(states.machine_state, 'unknown')
+            when crew.crew_downtime_s > 0 or times.maintenance_s > 0 then 'in_maintenance'
+            when times.fault_s > 0 then 'failed'
+            else coalesce(times.machine_state, 'unknown')
         end as condition_code,
-        states.machine_state in ('off', 'fault', 'maintenance') and states.running_s + states.warning_s = 0 and joined.avg_load_pct > 5 as is_contradicted,
+        times.machine_state in ('off', 'fault', 'maintenance') and times.running_s + times.warning_s = 0 and joined.avg_load_pct > 5 as is_contradicted,
 
         -- measures
         joined.reading_count,
@@ -278,23 +280,23 @@ windows as (
         joined.event_count,
         joined.error_count,
         joined.restart_count,
-        {%- for state in machine_states() %}
-        states.{{ state }}_s,
+        {%- for state in states %}
+        times.{{ state }}_s,
         {%- endfor %}
-        states.other_s,
-        states.unknown_s,
+        times.other_s,
+        times.unknown_s,
         coalesce(crew.crew_downtime_s, 0) as crew_downtime_s,
 
         -- timestamps
-        states.machine_state_since_at,
+        times.machine_state_since_at,
 
         -- metadata
         greatest(joined._batch_id, crew._batch_id) as _batch_id
     from joined
-    inner join states
-        on joined.tenant_id = states.tenant_id
-        and joined.device_id = states.device_id
-        and joined.window_at = states.window_at
+    inner join times
+        on joined.tenant_id = times.tenant_id
+        and joined.device_id = times.device_id
+        and joined.window_at = times.window_at
     left join crew
         on joined.tenant_id = crew.tenant_id
         and joined.device_id = crew.device_id

@@ -1,4 +1,4 @@
--- Grain: one row per tenant, device, pattern and event that completed it. Additive: count the rows of one pattern; duration_s is not additive, instances may overlap.
+-- Grain: one row per tenant, device, pattern and event that completed it. Additive: count the rows of one pattern; not duration_s, instances may overlap.
 -- Of several first events whose instance ends with the same event the last one counts, so that a burst of errors is one instance and not many.
 -- Touched-bucket incremental by the hour of the first event: an event touches its own hour and those before it that a pattern can reach across.
 -- What the patterns are: macros/patterns/patterns.sql.
