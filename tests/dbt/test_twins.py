@@ -65,8 +65,8 @@ def matches(of: Warehouse) -> set[Instance]:
 
 def test_patterns_are_found_as_a_plain_walk_finds_them(deployed: Warehouse) -> None:
     dice = random.Random(6)
-    payloads = [event for machine in ("m1", "m2", "m3") for event in happenings(machine, 6, dice)]
-    land(File("device_events", at(9), tuple(payloads)))
+    payloads = [event for machine in ("m1", "m2", "m3") for event in happenings(machine, 15, dice)]
+    land(File("device_events", at(16), tuple(payloads)))
     build_marts("dim_device fct_device_event fct_pattern_match")
     events = [(event["deviceId"], datetime.fromisoformat(event["timestamp"]), event["eventType"], event["code"]) for event in payloads]
     expected = reference(events)
@@ -128,7 +128,7 @@ def test_a_late_change_of_state_moves_the_windows_up_to_the_next_one_and_no_othe
     assert deployed.rows(verdicts.format(at(0, 7))) == [("in_maintenance", True, 240.0, "repair")]
     land(File("maintenance_log", at(3), (maintenance("r", "m1", at(0, 6, 4), kind="repair", updated_at=at(2), downtimeMinutes=0.5),)))
     build_marts(TWINS, run_tests=True)
-    assert deployed.rows(verdicts.format(at(0, 6))) == [("in_maintenance", True, 120.0, "failure")]
+    assert deployed.rows(verdicts.format(at(0, 6))) == [("in_maintenance", True, 120.0, "repair")]
     assert deployed.rows(verdicts.format(at(0, 7))) == [("in_maintenance", True, 180.0, "failure")]
 
 

@@ -13,8 +13,8 @@ from tests.support.scenario import File, land
 TWINS = "+rpt_device_twin,tag:micro_batch +fct_machine_state_5min,tag:micro_batch fct_pattern_match"
 TABLES = [
     "core.dim_device_desired_state",
+    "intermediate.int_maintenance__device_firmware_hourly",
     "intermediate.int_maintenance__device_reported_change",
-    "intermediate.int_maintenance__device_reported_hourly",
     "maintenance.fct_device_event",
     "maintenance.fct_machine_state_5min",
     "maintenance.fct_pattern_match",

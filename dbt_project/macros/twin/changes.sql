@@ -1,26 +1,18 @@
 {#- Mappings of int_maintenance__device_reported_change, which is what rpt_device_twin asks about the past of a device. -#}
 
-{#-
-    Mapping of changed hours of reported values to the hours in which a value may have changed: the hour itself and, for each property, the next hour that reports it,
-    whose first value is compared with the last one before it.
--#}
-{% macro moved_by_reports() -%}
+{#- Changed hours, and the next hour of each device in which the input has a row of the kind; `kind` is a condition on the row `later`. -#}
+{% macro hour_and_next(kind) -%}
     select changed.tenant_id, changed.device_id, changed.hour_at
     from {changes} as changed
     union
-    select changed.tenant_id, changed.device_id, {{ hour_of('following.started_at') }} as hour_at
+    select changed.tenant_id, changed.device_id, following.hour_at
     from {changes} as changed
-    cross join (values ('firmware_version'), ('setpoint_c')) as property (property_code)
     cross join lateral (
-        select min(later.started_at) as started_at
+        select min(later.hour_at) as hour_at
         from {input} as later
-        where
-            later.tenant_id = changed.tenant_id
-            and later.device_id = changed.device_id
-            and later.property_code = property.property_code
-            and later.started_at >= changed.hour_at + interval '1 hour'
+        where later.tenant_id = changed.tenant_id and later.device_id = changed.device_id and later.hour_at > changed.hour_at and {{ kind }}
     ) as following
-    where following.started_at is not null
+    where following.hour_at is not null
 {%- endmacro %}
 
 {#- Hours in which versions of the registry begin, of changed devices. -#}
