@@ -1,5 +1,5 @@
 {#-
-    Windows of device readings, level upon level (decision 0026). The first level reads events and says which version of the registry each belongs to; every other
+    Windows of device readings, level upon level (decision 0027). The first level reads events and says which version of the registry each belongs to; every other
     level is made of the rows below it and of the registry, by the macros of this file.
 -#}
 

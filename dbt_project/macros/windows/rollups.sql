@@ -1,4 +1,4 @@
-{#- Lines and facilities: sums of the windows of their devices (decision 0026). A bucket is a window of a tenant, because a device that moved leaves one facility and enters another. -#}
+{#- Lines and facilities: sums of the windows of their devices (decision 0027). A bucket is a window of a tenant, because a device that moved leaves one facility and enters another. -#}
 
 {#- Last CTE of a roll-up: means and deviations of `grouped`. `ids` are the columns of its grain but tenant and metric; `with_expected` where expectations add up. -#}
 {% macro completed_rollup(ids, with_expected=false) %}

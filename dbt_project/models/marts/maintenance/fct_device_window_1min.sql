@@ -1,7 +1,7 @@
 -- Grain: one row per tenant, device, version of the device (device_key), metric and minute (UTC) with at least one reading of the metric.
 -- Additive: reading_count, expected_reading_count, sum_value, sum_squared_value (within a metric). Not additive: avg_, min_, max_, stddev_, first_, last_value.
 -- The only level of windows that reads events. A reading belongs to the version of the registry that held when it was taken; where there was none, to the key
--- 'unregistered'. Touched-bucket incremental: a minute is recomputed whole; a registry that changes touches exactly the minutes that it moves (decision 0026).
+-- 'unregistered'. Touched-bucket incremental: a minute is recomputed whole; a registry that changes touches exactly the minutes that it moves (decision 0027).
 {{
     config(
         materialized='incremental',
