@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
+import polars as pl
 import pytest
 
+from include.landing import land_everything
+from include.landing.zone import Zone
+from include.simulator import write_history
+from include.simulator.faults import FaultRates
 from include.transform import build, fix_horizon
 from tests.conftest import Warehouse
 from tests.support.marts import build_marts, differences, made_anew, snapshot
-from tests.support.payloads import at, desired_state, device_event, maintenance, registry, telemetry
+from tests.support.payloads import at, desired_state, device_event, maintenance, registry, telemetry, zone
 from tests.support.removal import remove_event
 from tests.support.scenario import File, land
 from tests.support.twin_story import TABLES, TWINS, happenings, story, tell
@@ -19,6 +26,17 @@ from tests.support.twin_story import TABLES, TWINS, happenings, story, tell
 Instance = tuple[str, str, datetime, datetime, str]
 TWIN = "select {} from maintenance.rpt_device_twin where device_id = '{}'"
 TOUCHED = "select bucket ->> 'device_id', bucket ->> 'window_at' from ops.bucket_change where build_id = '{}' and relation = 'maintenance.{}' order by 1, 2"
+
+
+@dataclass(frozen=True)
+class SomeStreams:
+    """A zone that takes a few streams and lets the others go."""
+
+    zone: Zone
+    streams: tuple[str, ...]
+
+    def put(self, stream: str, data: bytes, *, arrived_at: datetime, name: str | None = None) -> object:
+        return self.zone.put(stream, data, arrived_at=arrived_at, name=name) if stream in self.streams else None
 
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.prove) for seed in range(3, 40))])
@@ -168,3 +186,32 @@ def test_only_twins_of_touched_devices_are_made_anew(deployed: Warehouse) -> Non
     build(TWINS, of, run_tests=False)
     assert [row[0] for row in deployed.rows(TOUCHED.format(of.build_id, "rpt_device_twin"))] == ["m4"]
     assert deployed.value(TWIN.format("last_contact_at", "m4")) == at(0, 10)
+
+
+def test_what_was_planted_in_simulated_devices_is_found_and_nothing_else(deployed: Warehouse, tmp_path: Path) -> None:
+    """Three weeks of twelve machines with everything around them: patterns against what only looks like one, and twins against both of their true halves."""
+    until = at(21)
+    streams = ("device_events", "device_desired_state", "device_registry", "device_telemetry")
+    rates = FaultRates(malformed=0, impossible=0)
+    write_history(SomeStreams(zone(), streams), until=until, days=21, machines=12, rates=rates, truth_dir=tmp_path / "truth")
+    for stream in streams:
+        land_everything(stream)
+    build_marts(TWINS, run_tests=True)
+
+    # Of the last days something may still be on its way from a source that was offline.
+    planted = pl.read_parquet(tmp_path / "truth" / "planted.parquet").filter(pl.col("ended_at") < until - timedelta(days=4))
+    real = planted.filter(pl.col("is_match") & pl.col("kind").is_in(["error_restart_error", "overheating_load_drop"]))
+    found = deployed.rows(
+        f"select pattern_code, device_id, started_at, ended_at from maintenance.fct_pattern_match where ended_at < '{until - timedelta(days=4)}'"
+    )
+    assert {row for row in found if row[0] != "fault_again"} == set(real.select("kind", "device_id", "started_at", "ended_at").iter_rows())
+    looks_alike = planted.filter(~pl.col("is_match") & pl.col("kind").is_in(real["kind"].unique().to_list()))
+    assert (real.height > 5, looks_alike.height > 5) == (True, True)
+
+    truth = pl.read_parquet(tmp_path / "truth" / "twins.parquet").filter(pl.col("firmware_version").is_not_null())
+    columns = "device_id, reported_firmware_version, target_firmware_version, is_firmware_drifting"
+    twins = {row[0]: row[1:] for row in deployed.rows(f"select {columns} from maintenance.rpt_device_twin where reported_firmware_version is not null")}
+    expected = {row[0]: (row[1], row[2], row[1] != row[2]) for row in truth.select("device_id", "firmware_version", "target_firmware_version").iter_rows()}
+    assert len(twins) > 20
+    assert twins == {device: expected[device] for device in twins}
+    assert any(drifts for *_, drifts in twins.values())
