@@ -16,17 +16,20 @@ from tests.support.marts import build_marts
 Node = dict[str, Any]
 
 EXPECTED = {
-    "core": {"dim_customer", "dim_date", "dim_device", "dim_facility"},
+    "core": {"dim_customer", "dim_date", "dim_device", "dim_device_desired_state", "dim_facility"},
     "customers": {"fct_order", "rpt_customer_value"},
     "features": {"feat_device_daily"},
     "intermediate": {
         "int_maintenance__device_activity_daily",
         "int_maintenance__device_activity_hourly",
         "int_maintenance__device_baseline_daily",
+        "int_maintenance__device_firmware_hourly",
+        "int_maintenance__device_reported_change",
         "int_maintenance__facility_window_15min",
         "int_maintenance__reading_known_daily",
     },
     "maintenance": {
+        "fct_device_event",
         "fct_device_health_daily",
         "fct_device_reading_daily",
         "fct_device_reading_hourly",
@@ -42,7 +45,10 @@ EXPECTED = {
         "fct_facility_window_1h",
         "fct_facility_window_local_1d",
         "fct_line_window_1h",
+        "fct_machine_state_5min",
         "fct_maintenance_event",
+        "fct_pattern_match",
+        "rpt_device_twin",
         "rpt_maintenance_priority",
     },
     "platform": {"fct_landing_file", "rpt_data_quality_daily", "rpt_freshness", "rpt_quarantine_daily", "rpt_reconciliation", "rpt_storage_daily"},
