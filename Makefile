@@ -12,7 +12,7 @@ PEERS_STAMP := $(PEERS)/.peers
 PYTEST := $(BIN)/python -m pytest
 IMAGE_TEST := tests/unit/docker/test_image_processes.py
 
-.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing bench-lake bench-files bench-gateway clean
+.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing bench-lake bench-files bench-gateway bench-windows clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ bench-landing: setup-dev $(PEERS_STAMP)  ## Landing beside COPY and other loader
 
 bench-files: setup-dev  ## How fast the index of 100,000 files answers; ARGS="--help" lists options
 	@$(BIN)/python -m tests.bench.files $(ARGS)
+
+bench-windows: setup-dev  ## What a batch costs all levels of device windows; ARGS="--help" lists options
+	@$(BIN)/python -m tests.bench.windows $(ARGS)
 
 bench-lake: setup-dev  ## The lake beside what arrived; ARGS="--help" lists options
 	@$(BIN)/python -m tests.bench.lake $(ARGS)

@@ -33,6 +33,10 @@ EVENT_DRIVEN = frozenset({"quality_camera", "smart_lock", "security_camera"})
 
 FACILITIES = (("plant_north", 37.7749, -122.4194, 4), ("plant_south", 32.7157, -117.1611, 3), ("plant_west", 45.5152, -122.6784, 3))
 """Name, latitude, longitude and number of lines."""
+TIME_ZONE = "America/Los_Angeles"
+"""All plants and homes of this world lie on one coast."""
+FIRMWARE_MS = 75 * DAY
+"""A new release of firmware comes out once in this time, and every device takes it at once."""
 
 _SHAPES = {
     "machine_controller": (("CX-400", "Kestrel Controls"), ("CX-550", "Kestrel Controls"), ("M9", "Brunel Automation")),
@@ -156,6 +160,11 @@ def periods(noise: Noise, device: Device, start_ms: int, end_ms: int, *, is_live
         yield Period(begins, begins + PERIOD_MS, interval, f"{device.station}b" if moved else device.station)
 
 
+def firmware_version(device: Device, at_ms: int) -> str:
+    """Firmware that a device runs at a time."""
+    return f"{2 + device.number % 3}.{(at_ms - EPOCH_MS) // FIRMWARE_MS}.{device.number % 7}"
+
+
 def registry_rows(noise: Noise, devices: Sequence[Device], start_ms: int, end_ms: int, *, is_live: bool, is_export: bool = False) -> Rows:
     """Registry versions that begin in [start_ms, end_ms).
 
@@ -206,6 +215,8 @@ def registry_version(device: Device, period: Period, valid_from_ms: int) -> tupl
         "maintenanceIntervalDays": device.maintenance_interval_days,
         "ratedPowerKw": device.rated_power_kw,
         "location": {"lat": device.latitude, "lon": device.longitude},
+        "firmwareVersion": firmware_version(device, valid_from_ms),
+        "timeZone": TIME_ZONE,
         "status": "active",
     }
     present = {name: value for name, value in payload.items() if value is not None}

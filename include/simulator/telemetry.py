@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from include.simulator.clock import DAY, EPOCH_MS, HOUR, iso
-from include.simulator.devices import EVENT_DRIVEN, Device, Period, periods
+from include.simulator.devices import EVENT_DRIVEN, Device, Period, firmware_version, periods
 from include.simulator.noise import Floats, Longs, Noise
 from include.simulator.plant import FAULT, RUNNING, STATUSES, WARNING, ambient_temperature, error_codes, machine_state, wander
 from include.simulator.rows import Rows, join_rows, new_rows
@@ -75,7 +75,7 @@ def _reports(world: World, device: Device, period: Period, at_ms: Longs) -> Rows
 
 def _metadata(world: World, device: Device, at_ms: Longs) -> Fragments:
     noise, number = world.noise, device.number
-    firmware = [f'"firmware_version":"{2 + number % 3}.{int(release)}.{number % 7}"' for release in (at_ms - EPOCH_MS) // (75 * DAY)]
+    firmware = [f'"firmware_version":"{firmware_version(device, at)}"' for at in at_ms.tolist()]
     if device.device_type == "machine_controller" and device.machine is not None:
         done = [entry.finished_ms for entry in world.lives[device.machine].log if entry.kind in {"service", "repair"}]
         texts = iso([device.installed_ms, *sorted(done)])

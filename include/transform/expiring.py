@@ -10,10 +10,11 @@ from include.transform.invocation import DbtError, manifest_json
 
 Node = dict[str, Any]
 
-# What the macros date_of and hour_of make of event_at: the buckets that lie within one UTC month. A test fails where these differ from the macros.
+# What the macros date_of, hour_of and window_of make of event_at: the buckets that lie within one UTC month. A test fails where these differ from the macros.
 WITHIN_A_MONTH = (
     "(event_at at time zone 'UTC')::date",
     "date_bin(interval '1 hour', event_at, timestamptz '2000-01-01 00:00:00+00')",
+    "date_bin(interval '1 minute', event_at, timestamptz '2000-01-01 00:00:00+00')",
 )
 HOT_ONLY = "reads_what_raw_holds"  # config.meta of a model that is meant to forget what leaves raw
 
@@ -64,8 +65,8 @@ def unsafe_models(manifest: Node, expiring: Collection[str]) -> Iterator[str]:
                 )
             elif not any(expression in WITHIN_A_MONTH for expression in mapping.values()):
                 yield (
-                    f"{name} reads stg_{stream} in buckets that no column keeps within a month: map a bucket column to date_of('event_at') or "
-                    "hour_of('event_at'), or read a mart that does"
+                    f"{name} reads stg_{stream} in buckets that no column keeps within a month: map a bucket column to date_of('event_at'), "
+                    "hour_of('event_at') or window_of('event_at', '1 minute'), or read a mart that does"
                 )
 
 

@@ -15,22 +15,8 @@ from include.warehouse.bootstrap import connect_as_superuser
 from tests.conftest import Warehouse
 from tests.support.marts import EVERYTHING, build_marts, differences, snapshot, tables
 from tests.support.payloads import at, customer, maintenance, order, put, telemetry
+from tests.support.removal import remove_event
 from tests.support.scenario import File, files, land, land_stream
-
-
-def remove_event(stream: str, where: str) -> None:
-    """Removes raw rows the way an erasure does: under the stream's lock, with a batch id, logging where they stood."""
-    with connect(Role.LOADER) as connection:
-        connection.execute("select ops.lock_stream(%s)", (stream,))
-        batch = connection.execute("select nextval('ops.batch_id_seq')").fetchone()[0]  # type: ignore[index]
-        connection.execute("select ops.lock_raw_changes()")
-        removed = connection.execute(
-            f"with gone as (delete from raw.{stream} where {where} returning tenant_id, device_id, event_at) "  # type: ignore[arg-type]
-            f"insert into ops.row_change (stream, batch_id, tenant_id, position) "
-            f"select '{stream}', {batch}, tenant_id, jsonb_build_object('tenant_id', tenant_id, 'device_id', device_id, 'event_at', event_at) from gone"
-        ).rowcount
-        assert removed > 0
-        connection.execute("update ops.stream_state set last_batch_id = %s where stream = %s", (batch, stream))
 
 
 def test_incremental_equals_rebuild_after_every_kind_of_change(deployed: Warehouse) -> None:

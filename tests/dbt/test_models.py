@@ -19,8 +19,32 @@ EXPECTED = {
     "core": {"dim_customer", "dim_date", "dim_device", "dim_facility"},
     "customers": {"fct_order", "rpt_customer_value"},
     "features": {"feat_device_daily"},
-    "intermediate": {"int_maintenance__device_baseline_daily", "int_maintenance__reading_known_daily"},
-    "maintenance": {"fct_device_health_daily", "fct_device_reading_daily", "fct_device_reading_hourly", "fct_maintenance_event", "rpt_maintenance_priority"},
+    "intermediate": {
+        "int_maintenance__device_activity_daily",
+        "int_maintenance__device_activity_hourly",
+        "int_maintenance__device_baseline_daily",
+        "int_maintenance__facility_window_15min",
+        "int_maintenance__reading_known_daily",
+    },
+    "maintenance": {
+        "fct_device_health_daily",
+        "fct_device_reading_daily",
+        "fct_device_reading_hourly",
+        "fct_device_session",
+        "fct_device_sliding_15min",
+        "fct_device_sliding_1h",
+        "fct_device_window_15min",
+        "fct_device_window_1d",
+        "fct_device_window_1h",
+        "fct_device_window_1min",
+        "fct_device_window_5min",
+        "fct_facility_window_1d",
+        "fct_facility_window_1h",
+        "fct_facility_window_local_1d",
+        "fct_line_window_1h",
+        "fct_maintenance_event",
+        "rpt_maintenance_priority",
+    },
     "platform": {"fct_landing_file", "rpt_data_quality_daily", "rpt_freshness", "rpt_quarantine_daily", "rpt_reconciliation", "rpt_storage_daily"},
     "staging": {"stg_customers", "stg_device_registry", "stg_device_telemetry", "stg_maintenance_log", "stg_orders", "stg_ticket_counts"},
 }
@@ -141,5 +165,5 @@ def test_the_unit_tests_of_the_project_pass(deployed: Warehouse) -> None:
     build_marts()
     of = fix_horizon()
     nodes = invoke(["test", "--select", "test_type:unit", "--vars", json.dumps(of.as_vars())], purpose="unit-tests")
-    assert len(nodes) >= 23
+    assert len(nodes) >= 30
     assert [f"{node.unique_id}: {node.message}" for node in nodes if node.status != "pass"] == []

@@ -77,10 +77,11 @@
     {%- for column in node.config.bucket -%}
         {%- set expression = mapping.get(column, column) -%}
         {%- do conditions.append("(" ~ expression ~ ") = touched." ~ column) -%}
-        {%- for time in ['event_at', 'hour_at'] -%}
+        {%- for time in ['event_at', 'hour_at', 'window_at'] -%}
             {#- The range says nothing new; it lets a small set use the index on time and prune partitions. -#}
-            {%- if expression == hour_of(time) -%}
-                {%- do conditions.append(time ~ " >= touched." ~ column ~ " and " ~ time ~ " < touched." ~ column ~ " + interval '1 hour'") -%}
+            {%- set length = length_of_window(expression, time) -%}
+            {%- if length -%}
+                {%- do conditions.append(time ~ " >= touched." ~ column ~ " and " ~ time ~ " < touched." ~ column ~ " + interval '" ~ length ~ "'") -%}
             {%- elif expression == date_of(time) -%}
                 {%- do conditions.append(time ~ " >= " ~ start_of_date('touched.' ~ column) ~ " and " ~ time ~ " < " ~ start_of_date('(touched.' ~ column ~ ' + 1)')) -%}
             {%- endif -%}

@@ -1,6 +1,26 @@
-{#- Start of the UTC hour of a timestamp. Immutable, so it can stand in an index. -#}
+{#- Start of the window of a length ('5 minutes') that holds a timestamp; windows are counted from midnight UTC. Immutable, so it can stand in an index. -#}
+{% macro window_of(column, length) -%}
+    date_bin(interval '{{ length }}', {{ column }}, timestamptz '2000-01-01 00:00:00+00')
+{%- endmacro %}
+
+{#- Start of the UTC hour of a timestamp. -#}
 {% macro hour_of(column) -%}
-    date_bin(interval '1 hour', {{ column }}, timestamptz '2000-01-01 00:00:00+00')
+    {{ window_of(column, '1 hour') }}
+{%- endmacro %}
+
+{#- Time in seconds since 1970. A double tells microseconds apart until the year 2255. -#}
+{% macro seconds_of(column) -%}
+    date_part('epoch', {{ column }})
+{%- endmacro %}
+
+{#- Date of a timestamp in a time zone. -#}
+{% macro local_date_of(column, time_zone) -%}
+    ({{ column }} at time zone {{ time_zone }})::date
+{%- endmacro %}
+
+{#- Relation of the time zones that the database knows: name. A name from outside must be one of them before it stands behind `at time zone`. -#}
+{% macro time_zones() -%}
+    pg_catalog.pg_timezone_names
 {%- endmacro %}
 
 {#- UTC date of a timestamp. -#}

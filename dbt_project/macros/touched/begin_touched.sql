@@ -54,7 +54,10 @@
                 ~ input_key ~ "' and change_id > " ~ since)[0] -%}
             {%- set upto = log[0] | int -%}
             {%- if (not exists_now) and '{this}' in mapping.get('select', '') -%}
-                {#- The mapping looks changes up among this model's rows, and there are none yet. -#}
+                {#- The mapping looks changes up among this model's rows, and there are none yet: nothing is touched but what the mapping says for that case. -#}
+                {%- if mapping.get('select_when_new') -%}
+                    {%- do parts.append(mapped_buckets({'select': mapping['select_when_new']}, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
+                {%- endif -%}
             {%- elif flags_of_run.rebuild or log[1] -%}
                 {%- do parts.append(mapped_buckets(mapping, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
                 {%- if exists_now -%}

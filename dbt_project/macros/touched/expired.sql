@@ -16,7 +16,7 @@
         {%- set source = graph.sources.values() | selectattr('source_name', 'equalto', 'raw') | selectattr('name', 'equalto', stream) | first -%}
         {%- if source.config.meta.get('expires') -%}
             {%- set mapping = node.config.get('inputs', {}).get('stg_' ~ stream, {}) -%}
-            {%- for column, expression in mapping.items() if expression in [hour_of('event_at'), date_of('event_at')] -%}
+            {%- for column, expression in mapping.items() if expression in [window_of('event_at', '1 minute'), hour_of('event_at'), date_of('event_at')] -%}
                 {%- do found.append({'stream': stream, 'column': column}) -%}
             {%- endfor -%}
         {%- endif -%}

@@ -65,7 +65,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- Fingerprint of what decides a model's content besides its inputs: its SQL, its bucket mapping and the project's vars it may use. -#}
+{#- Fingerprint of what decides a model's content besides its inputs: its SQL, its bucket mapping and, where macros write its SQL, what they write (`definition`). -#}
 {% macro model_checksum() -%}
-    {{ return(local_md5(model.raw_code ~ (config.get('bucket') | string) ~ (config.get('inputs') | string))) }}
+    {{ return(local_md5(model.raw_code ~ (config.get('bucket') | string) ~ (config.get('inputs') | string) ~ (config.get('definition') or ''))) }}
 {%- endmacro %}

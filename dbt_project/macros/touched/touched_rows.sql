@@ -41,17 +41,19 @@
             {%- endfor %}
             {%- set time = input.event_time %}
             {%- for column in bucket if time and column in mapping %}
-            {%- if mapping[column] == hour_of(time) %}
-            and candidate.{{ time }} >= touched.{{ column }} and candidate.{{ time }} < touched.{{ column }} + interval '1 hour'
+            {%- set length = length_of_window(mapping[column], time) %}
+            {%- if length %}
+            and candidate.{{ time }} >= touched.{{ column }} and candidate.{{ time }} < touched.{{ column }} + interval '{{ length }}'
             {%- elif mapping[column] == date_of(time) %}
             and candidate.{{ time }} >= {{ start_of_date('touched.' ~ column) }} and candidate.{{ time }} < {{ start_of_date('(touched.' ~ column ~ ' + 1)') }}
             {%- endif %}
             {%- endfor %}
         {%- for column in bucket if time and column in mapping %}
-        {%- if mapping[column] == hour_of(time) %}
+        {%- set length = length_of_window(mapping[column], time) %}
+        {%- if length %}
         where
             candidate.{{ time }} >= (select min({{ column }}) from {{ touched }})
-            and candidate.{{ time }} < (select max({{ column }}) + interval '1 hour' from {{ touched }})
+            and candidate.{{ time }} < (select max({{ column }}) + interval '{{ length }}' from {{ touched }})
         {%- elif mapping[column] == date_of(time) %}
         where
             candidate.{{ time }} >= (select {{ start_of_date('min(' ~ column ~ ')') }} from {{ touched }})
@@ -72,4 +74,10 @@
             touched.{{ column }} = {{ columns[column] }}{{ ' and ' if not loop.last }}
         {%- endfor %}
     )
+{%- endmacro %}
+
+{#- Length of the window that an expression takes of a time: '1 minute' for window_of('event_at', '1 minute'). None for any other expression. -#}
+{% macro length_of_window(expression, time) -%}
+    {%- for length in ['1 minute', '5 minutes', '15 minutes', '1 hour', '1 day'] if expression == window_of(time, length) -%}{{ return(length) }}{%- endfor -%}
+    {{ return(none) }}
 {%- endmacro %}

@@ -25,6 +25,8 @@ renamed as (
         model_name,
         manufacturer_name,
         registry_status,
+        firmware_version,
+        time_zone_name,
 
         -- measures
         reporting_interval_s,

@@ -36,6 +36,8 @@ dated as (
         model_name,
         manufacturer_name,
         registry_status,
+        firmware_version,
+        time_zone_name,
         lead(event_at) over device_versions is null as is_current,
 
         -- measures

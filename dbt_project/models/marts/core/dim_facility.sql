@@ -16,7 +16,21 @@ with
 
 devices as (
 
-    select * from {{ touched_rows(ref('dim_device')) }}
+    select
+        version.tenant_id,
+        version.device_id,
+        version.facility_id,
+        version.line_id,
+        version.is_current,
+        version.registry_status,
+        -- A name that the database does not know would stop every query that uses it.
+        zone.name as time_zone_name,
+        version.latitude_deg,
+        version.longitude_deg,
+        version.valid_from_at,
+        version._batch_id
+    from {{ touched_rows(ref('dim_device')) }} as version
+    left join {{ time_zones() }} as zone on version.time_zone_name = zone.name
 
 ),
 
@@ -27,6 +41,9 @@ facilities as (
         {{ stable_key(['tenant_id', 'facility_id']) }} as facility_key,
         tenant_id,
         facility_id,
+
+        -- attributes
+        (array_agg(time_zone_name order by valid_from_at desc, device_id) filter (where time_zone_name is not null))[1] as time_zone_name,
 
         -- measures
         count(distinct device_id) filter (where is_current and registry_status = 'active') as device_count,

@@ -6,7 +6,7 @@ Written by `python -m include.contracts revision`; history from here on, so neve
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,280 @@
+{#-
+    Windows of device readings, level upon level (decision 0027). The first level reads events and says which version of the registry each belongs to; every other
+    level is made of the rows below it and of the registry, by the macros of this file.
+-#}
+
+{#- Columns that a window has from the version of the registry that its readings belong to. -#}
+{% macro registry_columns() -%}
+    {{ return(['device_type', 'facility_id', 'line_id', 'firmware_version', 'reporting_interval_s']) }}
+{%- endmacro %}
+
+{#-
+    Readings that a version of the registry lets expect between two times: the seconds in which it held and the device was active, over the reporting interval.
+    0 where the device was not active, NULL where there is no version. A share of a reading counts: a device that reports every hour owes a sixtieth a minute.
+-#}
+{% macro expected_readings(version, window_from, window_to) -%}
+    (case
+        when {{ version }}.registry_status = 'active'
+            then extract(
+                epoch from least({{ version }}.valid_to_at, {{ window_to }}) - greatest({{ version }}.valid_from_at, {{ window_from }})
+            ) / {{ version }}.reporting_interval_s
+        when {{ version }}.device_key is not null then 0
+    end)::double precision
+{%- endmacro %}
+
+{#-
+    Mapping of dim_device to the buckets of a model of windows: exactly the stored windows that hold a row which the registry as it is now would have otherwise —
+    readings that belong to another version, other attributes, other expectations. Silent windows have no row and need none.
+
+    `at` is the bucket column; the window reaches from `window_from` to `window_to`, expressions over the row `stored`.
+-#}
+{% macro moved_by_registry(at, window_from, window_to) -%}
+    select distinct stored.tenant_id, stored.device_id, stored.{{ at }}
+    from {changes} as changed
+    inner join {this} as stored on stored.tenant_id = changed.tenant_id and stored.device_id = changed.device_id
+    left join {input} as version on stored.device_key = version.device_key
+    where
+        case
+            when version.device_key is not null
+                then
+                    coalesce(stored.last_at >= version.valid_to_at, false)
+                    or stored.expected_reading_count is distinct from {{ expected_readings('version', window_from, window_to) }}
+                    {%- for column in registry_columns() %}
+                    or stored.{{ column }} is distinct from version.{{ column }}
+                    {%- endfor %}
+            when stored.device_key = 'unregistered'
+                then exists (
+                    select 1
+                    from {input} as candidate
+                    where
+                        candidate.tenant_id = stored.tenant_id
+                        and candidate.device_id = stored.device_id
+                        and candidate.valid_from_at <= stored.last_at
+                        and (candidate.valid_to_at is null or candidate.valid_to_at > stored.first_at)
+                )
+            else true
+        end
+{%- endmacro %}
+
+{#- Measures of a group of rows of a lower level. -#}
+{% macro merged_measures() -%}
+        sum(reading_count)::bigint as reading_count,
+        {{ exact_sum('sum_value') }} as sum_value,
+        {{ exact_sum('sum_squared_value') }} as sum_squared_value,
+        min(min_value) as min_value,
+        max(max_value) as max_value
+{%- endmacro %}
+
+{#- Mean and standard deviation from count and sums. The deviation is that of the population; where all values are equal it is 0 and not what rounding leaves. -#}
+{% macro mean_of_sums() -%}
+    sum_value / reading_count
+{%- endmacro %}
+
+{% macro deviation_of_sums() -%}
+    case
+        when min_value = max_value then 0
+        when min_value < max_value then sqrt(greatest(
+            0, ((sum_squared_value::numeric - sum_value::numeric * sum_value::numeric / reading_count) / reading_count)::double precision
+        ))
+    end
+{%- endmacro %}
+
+{% macro share_of_expected() -%}
+    case when expected_reading_count > 0 then least(100, 100.0 * reading_count / expected_reading_count) end
+{%- endmacro %}
+
+{#- What every model of windows of a device ends with: the rows of `grouped`, with what they are to be expected to be by the registry. -#}
+{% macro completed_windows(at, window_from, window_to) %}
+expected as (
+
+    select
+        grouped.*,
+        {{ expected_readings('version', window_from, window_to) }} as expected_reading_count
+    from grouped
+    left join {{ ref('dim_device') }} as version on grouped.device_key = version.device_key
+
+),
+
+windows as (
+
+    select
+        -- ids
+        tenant_id,
+        device_id,
+        device_key,
+        metric_code,
+        {{ at }},
+        facility_id,
+        line_id,
+
+        -- attributes
+        device_type,
+        firmware_version,
+
+        -- measures
+        reporting_interval_s,
+        reading_count,
+        expected_reading_count,
+        {{ share_of_expected() }} as completeness_pct,
+        sum_value,
+        sum_squared_value,
+        {{ mean_of_sums() }} as avg_value,
+        min_value,
+        max_value,
+        {{ deviation_of_sums() }} as stddev_value,
+        first_value,
+        last_value,
+
+        -- timestamps
+        first_at,
+        last_at,
+
+        -- metadata
+        _batch_id
+    from expected
+
+)
+
+select * from windows
+{%- endmacro %}
+
+{#- Rows of a lower level, put together: columns of `grouped` but the ids and the window. -#}
+{% macro merged_windows() -%}
+        {%- for column in registry_columns() %}
+        any_value({{ column }}) as {{ column }},
+        {%- endfor %}
+{{ merged_measures() }},
+        {{ min_by('first_value', seconds_of('first_at')) }} as first_value,
+        {{ max_by('last_value', seconds_of('last_at')) }} as last_value,
+        min(first_at) as first_at,
+        max(last_at) as last_at,
+        max(_batch_id) as _batch_id
+{%- endmacro %}
+
+{#- SQL of a level: windows of `length`, from the windows of the level below it. -#}
+{% macro device_windows(below, length) %}
+with
+
+parts as (
+
+    select
+        *,
+        {{ window_of('window_at', length) }} as level_at
+    from {{ touched_rows(ref(below)) }}
+
+),
+
+grouped as (
+
+    select
+        tenant_id,
+        device_id,
+        device_key,
+        metric_code,
+        level_at as window_at,
+{{ merged_windows() }}
+    from parts
+    group by tenant_id, device_id, device_key, metric_code, level_at
+
+),
+{{ completed_windows('window_at', 'window_at', "window_at + interval '" ~ length ~ "'") }}
+{%- endmacro %}
+
+{#- Arguments of config() for a level. `definition` makes a change of these macros a change of the model. -#}
+{% macro device_windows_config(below, length) -%}
+    {{ return({
+        'materialized': 'incremental',
+        'incremental_strategy': 'touched_buckets',
+        'bucket': ['tenant_id', 'device_id', 'window_at'],
+        'event_time': 'window_at',
+        'inputs': {
+            below: {'window_at': window_of('window_at', length)},
+            'dim_device': {'select': moved_by_registry('window_at', 'stored.window_at', "stored.window_at + interval '" ~ length ~ "'")},
+        },
+        'definition': definition_of(device_windows(below, length)),
+        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at']}, {'columns': ['window_at']}],
+        'tags': ['micro_batch'],
+    }) }}
+{%- endmacro %}
+
+{#- Fingerprint of SQL that macros write, the same in every database. -#}
+{% macro definition_of(written) -%}
+    {{ return(local_md5(written | replace(target.database, ''))) }}
+{%- endmacro %}
+
+{#-
+    SQL of a sliding level: for every 5-minute window in which the device said something, what happened in the `length` that ends with it. A step of silence has no
+    row, like a window of silence.
+-#}
+{% macro sliding_windows(length) %}
+with
+
+steps as (
+
+    select distinct
+        step.tenant_id,
+        step.device_id,
+        step.window_at + interval '5 minutes' as window_end_at
+    from {{ ref('fct_device_window_5min') }} as step
+    where {{ is_touched({'tenant_id': 'step.tenant_id', 'device_id': 'step.device_id', 'window_end_at': "step.window_at + interval '5 minutes'"}) }}
+
+),
+
+parts as (
+
+    select
+        part.*,
+        steps.window_end_at
+    from steps
+    inner join {{ ref('fct_device_window_5min') }} as part
+        on steps.tenant_id = part.tenant_id
+        and steps.device_id = part.device_id
+        and part.window_at >= steps.window_end_at - interval '{{ length }}'
+        and part.window_at < steps.window_end_at
+
+),
+
+grouped as (
+
+    select
+        tenant_id,
+        device_id,
+        device_key,
+        metric_code,
+        window_end_at,
+{{ merged_windows() }}
+    from parts
+    group by tenant_id, device_id, device_key, metric_code, window_end_at
+
+),
+{{ completed_windows('window_end_at', "window_end_at - interval '" ~ length ~ "'", 'window_end_at') }}
+{%- endmacro %}
+
+{% macro sliding_windows_config(length) -%}
+    {{ return({
+        'materialized': 'incremental',
+        'incremental_strategy': 'touched_buckets',
+        'bucket': ['tenant_id', 'device_id', 'window_end_at'],
+        'event_time': 'window_end_at',
+        'inputs': {
+            'fct_device_window_5min': {
+                'select': "
+                    select changed.tenant_id, changed.device_id, changed.window_at + interval '5 minutes' as window_end_at
+                    from {changes} as changed
+                    union
+                    select later.tenant_id, later.device_id, later.window_at + interval '5 minutes' as window_end_at
+                    from {changes} as changed
+                    inner join {input} as later
+                        on later.tenant_id = changed.tenant_id
+                        and later.device_id = changed.device_id
+                        and later.window_at > changed.window_at
+                        and later.window_at < changed.window_at + interval '" ~ length ~ "'
+                ",
+            },
+            'dim_device': {'select': moved_by_registry('window_end_at', "stored.window_end_at - interval '" ~ length ~ "'", 'stored.window_end_at')},
+        },
+        'definition': definition_of(sliding_windows(length)),
+        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at']}, {'columns': ['window_end_at']}],
+        'tags': ['micro_batch'],
+    }) }}
+{%- endmacro %}

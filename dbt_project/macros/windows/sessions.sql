@@ -1,0 +1,98 @@
+{#-
+    Sessions: times in which a device said something again and again, with less than the gap of its type (session_gap_s) between two readings. They are found in three
+    steps, so that a device that never falls silent costs what was touched and not all it ever said: runs within an hour, runs within a day, sessions over days.
+-#}
+
+{#-
+    Rows of a relation that follow each other within the gap, as one. The relation has tenant_id, device_id, device_key, device_type, started_at, ended_at,
+    reading_count, _batch_id and what `within` names; its rows do not overlap. The gap is that of the later of two rows, by the type that it was then.
+-#}
+{% macro runs_of(relation, within=[]) -%}
+    {%- set by = (['tenant_id', 'device_id'] + within) | join(', ') -%}
+    select
+        {{ by }},
+        (array_agg(device_key order by started_at))[1] as device_key,
+        (array_agg(device_type order by started_at))[1] as device_type,
+        min(started_at) as started_at,
+        max(ended_at) as ended_at,
+        sum(reading_count)::bigint as reading_count,
+        max(_batch_id) as _batch_id
+    from (
+        select
+            marked.*,
+            sum(is_first) over (partition by {{ by }} order by started_at) as run_number
+        from (
+            select
+                part.*,
+                case
+                    when
+                        {{ seconds_of('part.started_at') }} - {{ seconds_of('lag(part.ended_at) over (partition by ' ~ by ~ ' order by part.started_at)') }}
+                        <= {{ session_gap_s('part.device_type') }}
+                        then 0
+                    else 1
+                end as is_first
+            from {{ relation }} as part
+        ) as marked
+    ) as numbered
+    group by {{ by }}, run_number
+{%- endmacro %}
+
+{#- Days (UTC) of spans of time, and the day before and after each: a gap is shorter than a day, so what follows a run within its gap stands on one of them. -#}
+{% macro days_around(spans) -%}
+    select distinct
+        span.tenant_id,
+        span.device_id,
+        day::date as activity_date
+    from {{ spans }} as span
+    cross join lateral generate_series(
+        {{ date_of('span.span_from') }}::timestamp - interval '1 day', {{ date_of('span.span_to') }}::timestamp + interval '1 day', interval '1 day'
+    ) as day
+{%- endmacro %}
+
+{#-
+    Mapping of changed days of runs to sessions, which are known by start and end: those stored that a changed day or a neighbour of it holds, because they may have
+    grown, been joined or been split, and those that are there now. Days that a stored session reaches are read whole, so that no session is cut off by what is read
+    unless another changed day lies there, whose own days are read as well.
+-#}
+{% macro sessions_moved() -%}
+    with changed_span as (
+        select distinct
+            changed.tenant_id,
+            changed.device_id,
+            {{ start_of_date('changed.activity_date') }} as span_from,
+            {{ start_of_date('changed.activity_date') }} as span_to
+        from {changes} as changed
+    ),
+    stored_span as (
+        select distinct stored.tenant_id, stored.device_id, stored.started_at as span_from, stored.ended_at as span_to
+        from changed_span
+        inner join {this} as stored
+            on stored.tenant_id = changed_span.tenant_id
+            and stored.device_id = changed_span.device_id
+            and stored.started_at < changed_span.span_from + interval '2 days'
+            and stored.ended_at >= changed_span.span_from - interval '1 day'
+    ),
+    near as ({{ days_around('(select * from changed_span union select * from stored_span)') }}),
+    found as ({{ runs_of('(select part.* from near inner join {input} as part using (tenant_id, device_id, activity_date))') }})
+    select tenant_id, device_id, span_from as started_at, span_to as ended_at from stored_span
+    union
+    select found.tenant_id, found.device_id, found.started_at, found.ended_at
+    from found
+    inner join changed_span
+        on found.tenant_id = changed_span.tenant_id
+        and found.device_id = changed_span.device_id
+        and found.started_at < changed_span.span_from + interval '2 days'
+        and found.ended_at >= changed_span.span_from - interval '1 day'
+{%- endmacro %}
+
+{#- Runs of a day that touched sessions are made of, with the days around them: what comes before or after a session shows whether it is whole. -#}
+{% macro runs_of_touched_sessions(relation) -%}
+    {%- if in_unit_test() or not execute -%}{{ return(relation) }}{%- endif -%}
+    (
+        select part.*
+        from (
+            {{ days_around('(select tenant_id, device_id, started_at as span_from, ended_at as span_to from ' ~ touched_name() ~ ')') }}
+        ) as near
+        inner join {{ relation }} as part using (tenant_id, device_id, activity_date)
+    )
+{%- endmacro %}
