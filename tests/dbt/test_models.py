@@ -46,7 +46,17 @@ EXPECTED = {
         "rpt_maintenance_priority",
     },
     "platform": {"fct_landing_file", "rpt_data_quality_daily", "rpt_freshness", "rpt_quarantine_daily", "rpt_reconciliation", "rpt_storage_daily"},
-    "staging": {"stg_customers", "stg_device_registry", "stg_device_telemetry", "stg_maintenance_log", "stg_orders", "stg_ticket_counts"},
+    "staging": {
+        "stg_customers",
+        "stg_device_desired_state",
+        "stg_device_events",
+        "stg_device_registry",
+        "stg_device_telemetry",
+        "stg_gps_positions",
+        "stg_maintenance_log",
+        "stg_orders",
+        "stg_ticket_counts",
+    },
 }
 SCORED = {
     "fct_device_health_daily": "health_score",

@@ -103,7 +103,7 @@ def test_months_of_events_expire_and_nothing_else_does():
     for change in (("streamKind, value: event", "streamKind, value: entity"), ("partitioning, value: month", "partitioning, value: hash")):
         kept = parse_contract_text(MINIMAL.replace(*change), "door_event.yaml")
         assert (kept.expires, kept.hot_retention, kept.lake_retention, kept.zone_retention) == (False, None, None, timedelta(days=30))
-    assert [stream for stream in streams() if load_contract(stream).expires] == ["device_telemetry"]
+    assert [stream for stream in streams() if load_contract(stream).expires] == ["device_events", "device_telemetry", "gps_positions"]
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,18 @@ def test_personal_field_with_its_twin_is_read():
 
 
 def test_the_streams_are_exactly_these():
-    assert streams() == ("customers", "device_registry", "device_telemetry", "maintenance_log", "orders", "ticket_counts")
-    assert device_streams() == ("device_registry", "device_telemetry", "maintenance_log")
+    assert streams() == (
+        "customers",
+        "device_desired_state",
+        "device_events",
+        "device_registry",
+        "device_telemetry",
+        "gps_positions",
+        "maintenance_log",
+        "orders",
+        "ticket_counts",
+    )
+    assert device_streams() == ("device_desired_state", "device_events", "device_registry", "device_telemetry", "gps_positions", "maintenance_log")
     assert commerce_streams() == ("customers", "orders", "ticket_counts")
     with pytest.raises(ContractError, match=r"parcels\.yaml: contract: does not exist; use one of customers"):
         load_contract("parcels")
@@ -249,6 +259,7 @@ def test_every_leaf_of_the_golden_payload_is_a_field_within_range():
             assert field.minimum <= value <= field.maximum
 
 
-def test_personal_data_of_customers_is_marked():
+def test_personal_data_is_marked():
     assert {field.name for field in load_contract("customers").personal_fields} == {"full_name", "email", "phone", "birth_year", "gender_code"}
-    assert [stream for stream in streams() if load_contract(stream).personal_fields] == ["customers"]
+    assert [stream for stream in streams() if load_contract(stream).personal_fields] == ["customers", "device_events"]
+    assert [field.name for field in load_contract("device_events").personal_fields] == ["actor_id"]
