@@ -1,4 +1,4 @@
-"""A random life of two homes and a small fleet, told in files that come in any order: late, in two versions, removed, and with a registry that changes its mind."""
+"""A random life of two homes and a small fleet, told in files in any order: late, twice, removed, and with a registry that changes its mind."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ FLEET_TABLES = [
     "maintenance.rpt_device_last_position",
 ]
 TYPES = {"lock1": "smart_lock", "lock2": "smart_lock", "warm": "thermostat", "cam": "security_camera", "t1": "gps_tracker", "t2": "gps_tracker"}
+HOME_DEVICES = ("lock1", "lock2", "warm", "cam")
 PLACES = (("home_w", "America/Los_Angeles", 37.0, -122.0), ("home_e", "Asia/Kathmandu", 27.7, 85.3), ("shed", None, 0.0, 0.0))
 DAYS = 24
 """Days that the homes are told of, from 1 March 2026; clocks on the American west coast change on the 8th. The fleet drives on the last five."""
@@ -114,7 +115,12 @@ def story(seed: int, batches: int) -> list[Batch]:
     dice = random.Random(seed)
     told = [Batch() for _ in range(batches)]
     rows: list[tuple[str, Payload]] = [
-        *(("device_events", _use(device, day, dice)) for device in ("lock1", "lock2", "warm", "cam") for day in range(DAYS) for _ in range(dice.randrange(1, 4))),
+        *(
+            ("device_events", _use(device, day, dice))
+            for device in ("lock1", "lock2", "warm", "cam")
+            for day in range(DAYS)
+            for _ in range(dice.randrange(1, 4))
+        ),
         *(("gps_positions", fix) for device in ("t1", "t2") for fix in _drive(device, dice)),
         *(
             ("device_telemetry", telemetry("warm", at(0, hour, 10)) | {"deviceType": "thermostat", "measurements": {"energy": dice.randrange(9) / 8}})
