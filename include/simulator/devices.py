@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from include.simulator.clock import DAY, EPOCH_MS, HOUR, iso
+from include.simulator.clock import DAY, EPOCH_MS, HOUR, MINUTE, TIME_ZONE, iso
 from include.simulator.noise import Noise
 from include.simulator.rows import Rows, new_rows
 from include.simulator.wear import SERVICE_INTERVAL_DAYS
@@ -33,10 +33,8 @@ EVENT_DRIVEN = frozenset({"quality_camera", "smart_lock", "security_camera"})
 
 FACILITIES = (("plant_north", 37.7749, -122.4194, 4), ("plant_south", 32.7157, -117.1611, 3), ("plant_west", 45.5152, -122.6784, 3))
 """Name, latitude, longitude and number of lines."""
-TIME_ZONE = "America/Los_Angeles"
-"""All plants and homes of this world lie on one coast."""
 FIRMWARE_MS = 75 * DAY
-"""A new release of firmware comes out once in this time, and every device takes it at once."""
+"""A new release of firmware comes out, and is asked for, once in this time."""
 
 _SHAPES = {
     "machine_controller": (("CX-400", "Kestrel Controls"), ("CX-550", "Kestrel Controls"), ("M9", "Brunel Automation")),
@@ -64,6 +62,7 @@ class Device:
     Attributes:
         number: Counter of its noise, unique in the world.
         machine: Machine that it is or watches; None for what stands alone.
+        firmware_lag_ms: How long after a release of firmware came out the device takes it.
     """
 
     number: int
@@ -80,6 +79,7 @@ class Device:
     maintenance_interval_days: int
     rated_power_kw: float | None
     machine: int | None
+    firmware_lag_ms: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def catalogue(noise: Noise, machines: int) -> list[Device]:
         if rated is not None:
             rated = round(rated * float(noise.between(0.5, 1.8, "rated power", number)), 1)
         installed = EPOCH_MS - int(noise.between(30.0, 1500.0, "installed", number)) * DAY
-        found.append(Device(number, device_id, device_type, *place, model, manufacturer, installed, service_days, rated, machine))
+        lag = firmware_lag_ms(noise, number)
+        found.append(Device(number, device_id, device_type, *place, model, manufacturer, installed, service_days, rated, machine, lag))
 
     for machine in range(machines):
         add("machine_controller", f"machine_{machine + 1:03d}", _machine_place(noise, machine), machine, service_interval(machine))
@@ -160,8 +161,21 @@ def periods(noise: Noise, device: Device, start_ms: int, end_ms: int, *, is_live
         yield Period(begins, begins + PERIOD_MS, interval, f"{device.station}b" if moved else device.station)
 
 
+def firmware_lag_ms(noise: Noise, number: int) -> int:
+    """How long a device leaves a release of firmware waiting: mostly hours, some weeks, and some of them until after the next one came out."""
+    kind, share = noise.uniform("firmware lag", number, np.arange(2)).tolist()
+    if kind < 0.85:
+        return int(20 * MINUTE + share * 30 * HOUR)
+    return int((5.0 + 65.0 * share) * DAY) if kind < 0.95 else FIRMWARE_MS + 5 * DAY
+
+
 def firmware_version(device: Device, at_ms: int) -> str:
     """Firmware that a device runs at a time."""
+    return target_firmware_version(device, at_ms - device.firmware_lag_ms)
+
+
+def target_firmware_version(device: Device, at_ms: int) -> str:
+    """Firmware that a device is meant to run at a time."""
     return f"{2 + device.number % 3}.{(at_ms - EPOCH_MS) // FIRMWARE_MS}.{device.number % 7}"
 
 

@@ -224,6 +224,28 @@ _IMPOSSIBLE: dict[str, tuple[Callable[[Payload], object], ...]] = {
         lambda p: p.pop("customerId"),
         lambda p: p.update(updatedAt=_later(p["updatedAt"])),
     ),
+    "device_events": (
+        lambda p: p.update(eventType="explosion"),
+        lambda p: p.update(severity="dreadful"),
+        lambda p: p.update(measured={"temperature": 9999.0}),
+        lambda p: p.update(setPoint="warm"),
+        lambda p: p.pop("code"),
+        lambda p: p.update(timestamp=_later(p["timestamp"])),
+    ),
+    "gps_positions": (
+        lambda p: p["position"].update(lat=91.5),
+        lambda p: p["position"].pop("lon"),
+        lambda p: p.update(speed=-1.0),
+        lambda p: p.update(heading=400.0),
+        lambda p: p.pop("deviceId"),
+        lambda p: p.update(timestamp=_later(p["timestamp"])),
+    ),
+    "device_desired_state": (
+        lambda p: p.update(reportingIntervalSeconds=0),
+        lambda p: p.update(setPoint=200.0),
+        lambda p: p.pop("deviceId"),
+        lambda p: p.update(desiredSince=_later(p["desiredSince"])),
+    ),
 }
 
 

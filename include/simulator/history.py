@@ -14,7 +14,7 @@ from include.simulator.clock import DAY, HOUR, to_datetime, to_ms
 from include.simulator.faults import FaultRates, displace
 from include.simulator.files import LandingZone, write_file
 from include.simulator.rows import Rows, join_rows
-from include.simulator.sources import STREAMS, slow_rows, switch_rows
+from include.simulator.sources import STREAMS, VERSIONED, slow_rows, switch_rows
 from include.simulator.truth import Expected, FileTruth, Ledger, count_faults, failures, file_truth, write_truth
 from include.simulator.world import DEFAULT_MACHINES, DEFAULT_SEED, World, make_world
 
@@ -135,8 +135,8 @@ def _rows_by_file(world: World, stream: str, since_ms: int, until_ms: int, ends:
         end_ms = min(start_ms + _STEP_MS, until_ms)
         fresh = slow_rows(world, stream, start_ms, end_ms, rates, is_live=False, is_export=start_ms == since_ms)
         parts = [waiting, fresh]
-        if stream == "device_registry" and end_ms == until_ms:
-            parts.append(switch_rows(world, until_ms))
+        if stream in VERSIONED and end_ms == until_ms:
+            parts.append(switch_rows(world, stream, until_ms))
         ready = position
         while ready < len(ends) and ends[ready] <= end_ms:
             ready += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from include.settings import get_settings
 from include.simulator.clock import to_datetime, to_ms
+from include.simulator.device_events import planted
 from include.simulator.faults import FaultRates, displace
 from include.simulator.files import Destination
 from include.simulator.sources import STREAMS, live_rows
@@ -97,7 +98,8 @@ def write_interval(
                 expected[stream] += (expected_of_repetition if number < stored[stream] else expected_of_arrivals)(piece.rows)
     finally:
         counts = {stream: asdict(each) for stream, each in expected.items()}
-        truth = {"expected": counts, "files": [asdict(file) for file in files], "may_be_twice": uncertain}
+        found = [each.truth() for each in planted(world, from_ms, end_ms)] if from_ms < end_ms else []
+        truth = {"expected": counts, "files": [asdict(file) for file in files], "may_be_twice": uncertain, "planted": found}
         write_json(folder / (f"{name}-{len(earlier) + 1}.json" if earlier else f"{name}.json"), truth)
     return IntervalSummary(to_datetime(start_ms), to_datetime(end_ms), len(files), expected, count_faults(files))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from include.simulator.clock import DAY, HOUR
+from include.simulator.clock import DAY, HOUR, to_local
 from include.simulator.noise import Floats, Longs, Noise
 from include.simulator.plant import ambient_temperature, wander
 
@@ -13,9 +13,20 @@ def _numbers(values: Floats, digits: int) -> list[float]:
     return np.round(values, digits).tolist()
 
 
+PROGRAM = ((6, 21.2), (22, 18.4))
+"""Hour of the home's clock from which a thermostat is meant to hold a temperature, and the temperature in °C."""
+
+
+def program_setpoint(at_ms: Longs) -> Floats:
+    """Temperature in °C that the program of thermostats asks for at times."""
+    hour = (to_local(at_ms) % DAY) / HOUR
+    (day_begins, warm), (night_begins, cool) = PROGRAM
+    return np.where((hour >= day_begins) & (hour < night_begins), warm, cool)
+
+
 def household_activity(noise: Noise, number: int, at_ms: Longs) -> Floats:
     """Share of a home's appliances in use, in [0, 1]: mornings and evenings."""
-    hour = (at_ms % DAY) / HOUR
+    hour = (to_local(at_ms) % DAY) / HOUR
     peaks = 0.45 * np.exp(-(((hour - 7.5) / 1.6) ** 2)) + 0.7 * np.exp(-(((hour - 19.5) / 2.4) ** 2))
     return np.clip(0.12 + peaks + 0.06 * wander(noise, "activity", number, at_ms, HOUR), 0.02, 1.0)
 
@@ -23,8 +34,7 @@ def household_activity(noise: Noise, number: int, at_ms: Longs) -> Floats:
 def thermostat_measurements(noise: Noise, number: int, rated_kw: float, interval_s: int, at_ms: Longs) -> list[str]:
     """Room climate and the heating or cooling energy of the interval."""
     outside = ambient_temperature(noise, 3 + number, at_ms)
-    hour = (at_ms % DAY) / HOUR
-    target = np.where((hour > 6) & (hour < 22), 21.2, 18.4)
+    target = program_setpoint(at_ms)
     room = target + 0.06 * (outside - 15.0) + 0.3 * noise.normal("room", number, at_ms)
     humidity = np.clip(47.0 + 7.0 * wander(noise, "humidity", number, at_ms, DAY), 15.0, 90.0)
     heating = np.clip(np.abs(target - outside - 4.0) / 22.0, 0.0, 1.0) * rated_kw * interval_s / 3600.0

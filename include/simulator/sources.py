@@ -6,16 +6,21 @@ import numpy as np
 
 from include.simulator.clock import DAY, HOUR, MINUTE
 from include.simulator.customers import customer_rows
+from include.simulator.desired import desired_at_switch, desired_rows
+from include.simulator.device_events import device_event_rows
 from include.simulator.devices import live_versions, registry_rows
 from include.simulator.faults import FAST, LONGEST_LATENESS_MS, SLOW, FaultRates, apply_faults, crc, offline_until
 from include.simulator.maintenance import maintenance_rows
 from include.simulator.noise import Longs
+from include.simulator.positions import position_rows
 from include.simulator.rows import Rows, join_rows
 from include.simulator.shop import LONGEST_LIFE_MS, order_rows, shop_scale
 from include.simulator.telemetry import telemetry_rows
 from include.simulator.world import World
 
-STREAMS = ("device_telemetry", "device_registry", "maintenance_log", "orders", "customers")
+STREAMS = ("device_telemetry", "device_registry", "maintenance_log", "orders", "customers", "device_events", "gps_positions", "device_desired_state")
+VERSIONED = frozenset({"device_registry", "device_desired_state"})
+"""Streams of versions that are never late and that tell of the switch to the real cadence."""
 
 _AGAIN_MS = SLOW.repeated_after_ms[1] + MINUTE
 LOOK_BACK_MS = {
@@ -24,6 +29,9 @@ LOOK_BACK_MS = {
     "maintenance_log": 2 * LONGEST_LATENESS_MS + _AGAIN_MS,
     "orders": LONGEST_LIFE_MS + LONGEST_LATENESS_MS + _AGAIN_MS,
     "customers": LONGEST_LATENESS_MS + _AGAIN_MS,
+    "device_events": LONGEST_LATENESS_MS + _AGAIN_MS,
+    "gps_positions": LONGEST_LATENESS_MS + _AGAIN_MS,
+    "device_desired_state": _AGAIN_MS + HOUR,
 }
 """How long after its event a row of a stream, or its repetition, may still arrive."""
 
@@ -37,7 +45,7 @@ def slow_rows(world: World, stream: str, start_ms: int, end_ms: int, rates: Faul
         start_ms: Start of the time.
         end_ms: End of the time, exclusive.
         rates: Shares of faults.
-        is_live: Cadence that the registry states, and telemetry keeps.
+        is_live: Cadence that the registry states and that is asked for, and that telemetry and trackers keep.
         is_export: Whether entities that exist at `start_ms` are exported then.
 
     Raises:
@@ -55,15 +63,22 @@ def slow_rows(world: World, stream: str, start_ms: int, end_ms: int, rates: Faul
             rows = order_rows(noise, scale, start_ms, end_ms)
         case "customers":
             rows = customer_rows(noise, scale, start_ms, end_ms, is_export=is_export)
+        case "device_events":
+            rows = device_event_rows(world, start_ms, end_ms)
+        case "gps_positions":
+            rows = position_rows(noise, world.devices, start_ms, end_ms, is_live=is_live)
+        case "device_desired_state":
+            rows = desired_rows(noise, world.devices, start_ms, end_ms, is_live=is_live, is_export=is_export)
         case _:
             raise ValueError(f"no simulated stream {stream!r}; there are {', '.join(STREAMS)}")
-    # A lost reading is followed by the next; a lost order, log entry or version would not be, so those are sent again in good shape.
-    return apply_faults(noise, rows, rates, SLOW, keeps_good_row=stream != "device_telemetry", may_be_late=stream != "device_registry")
+    # A lost reading or fix is followed by the next; a lost order, event, log entry or version would not be, so those are sent again in good shape.
+    is_followed = stream in {"device_telemetry", "gps_positions"}
+    return apply_faults(noise, rows, rates, SLOW, keeps_good_row=not is_followed, may_be_late=stream not in VERSIONED)
 
 
-def switch_rows(world: World, at_ms: int) -> Rows:
-    """Registry versions by which every device starts to report at its real cadence at `at_ms`. They arrive just before, without faults."""
-    return live_versions(world.noise, world.devices, at_ms)
+def switch_rows(world: World, stream: str, at_ms: int) -> Rows:
+    """Versions of a stream in `VERSIONED` by which every device starts to report at its real cadence at `at_ms`. They arrive just before, without faults."""
+    return (live_versions if stream == "device_registry" else desired_at_switch)(world.noise, world.devices, at_ms)
 
 
 def live_rows(world: World, stream: str, start_ms: int, end_ms: int, rates: FaultRates, live_since_ms: int | None) -> Rows:
@@ -80,10 +95,11 @@ def live_rows(world: World, stream: str, start_ms: int, end_ms: int, rates: Faul
     earliest = start_ms - LOOK_BACK_MS[stream]
     if stream == "device_telemetry":
         return _live_telemetry(world, start_ms, end_ms, rates, live_since_ms)
-    if stream == "device_registry" and live_since_ms is not None:
+    if stream in VERSIONED | {"gps_positions"} and live_since_ms is not None:
         # The version of the switch itself came with history, at the same time as one that would begin there.
+        first = live_since_ms + (stream in VERSIONED)
         before = slow_rows(world, stream, earliest, live_since_ms, rates, is_live=False, is_export=False)
-        after = slow_rows(world, stream, max(earliest, live_since_ms + 1), end_ms, rates, is_live=True, is_export=False)
+        after = slow_rows(world, stream, max(earliest, first), end_ms, rates, is_live=True, is_export=False)
         return join_rows(stream, [before, after])
     return slow_rows(world, stream, earliest, end_ms, rates, is_live=True, is_export=False)
 

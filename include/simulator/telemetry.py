@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from include.simulator.clock import DAY, EPOCH_MS, HOUR, iso
+from include.simulator.clock import DAY, EPOCH_MS, HOUR, iso, to_local
 from include.simulator.devices import EVENT_DRIVEN, Device, Period, firmware_version, periods
 from include.simulator.noise import Floats, Longs, Noise
 from include.simulator.plant import FAULT, RUNNING, STATUSES, WARNING, ambient_temperature, error_codes, machine_state, wander
+from include.simulator.positions import truck_track
 from include.simulator.rows import Rows, join_rows, new_rows
 from include.simulator.smart_home import camera_measurements, lock_measurements, meter_measurements, thermostat_measurements
 from include.simulator.world import World
@@ -45,7 +46,7 @@ def report_times(noise: Noise, device: Device, interval_s: int, start_ms: int, e
     phase = float(noise.uniform("phase", device.number)) * 0.9
     at_ms = slot * interval + ((phase + 0.09 * noise.uniform("jitter", device.number, slot)) * interval).astype(np.int64)
     keep = (at_ms >= start_ms) & (at_ms < end_ms)
-    hour = (at_ms % DAY) / HOUR
+    hour = (to_local(at_ms) % DAY) / HOUR
     if device.device_type in EVENT_DRIVEN:
         busy = np.where((hour > 6) & (hour < 22), 1.35, 0.3)
         keep &= noise.uniform("something happens", device.number, slot) < _EVENTS_PER_DAY[device.device_type] * interval / DAY * busy
@@ -166,8 +167,8 @@ def _quality_camera(world: World, device: Device, _period: Period, at_ms: Longs)
 
 def _truck(world: World, device: Device, _period: Period, at_ms: Longs) -> Measured:
     noise, number = world.noise, device.number
-    latitude = np.round(device.latitude + 0.12 * wander(noise, "latitude", number, at_ms, HOUR), 5).tolist()
-    longitude = np.round(device.longitude + 0.15 * wander(noise, "longitude", number, at_ms, HOUR), 5).tolist()
+    track = truck_track(noise, device, at_ms)
+    latitude, longitude = np.round(track.latitude, 5).tolist(), np.round(track.longitude, 5).tolist()
     cargo = _numbers(5.0 + 0.25 * ambient_temperature(noise, number % 3, at_ms) + 0.5 * noise.normal("cargo", number, at_ms), 1)
     where = [f',"coordinates":{{"lat":{a},"lon":{b}}}' for a, b in zip(latitude, longitude, strict=True)]
     return [f'"temperature":{value}' for value in cargo], _degraded(noise, number, at_ms), where

@@ -5,7 +5,10 @@ expected.json          per stream: what landing must count
 files.ndjson           per file: rows, and rows with each fault
 failures.parquet       per failure: machine, component, time, whether there were symptoms
 wear.parquet           per machine and day (end of day, UTC): true damage, age and remaining life of each component
-live/<time>.json       per live interval: the same counts; -2, -3 … where an interval was posted again
+planted.parquet        per pattern, unusual access, or what only looks like one: device, start, end, events
+tours.parquet          per tour of a truck: local day, departure, return, customers, kilometres
+twins.parquet          per device at the end: firmware, interval and set point as they are and as they are meant to be
+live/<time>.json       per live interval: the same counts, and what was planted in it; -2, -3 … where an interval was posted again
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import numpy as np
 import polars as pl
 
 from include.simulator.clock import DAY, to_datetime
+from include.simulator.desired import twin_truth
+from include.simulator.device_events import planted
+from include.simulator.positions import tour_truth
 from include.simulator.rows import INVALID, Fault, Rows
 from include.simulator.wear import COMPONENTS
 from include.simulator.world import World
@@ -158,3 +164,21 @@ def write_truth(folder: Path, world: World, start_ms: int, end_ms: int, files: l
     shape: dict[str, Any] = {"device_id": pl.String, "component_code": pl.String, "failed_at": pl.Datetime("ms", "UTC"), "symptom_days": pl.Float64}
     pl.DataFrame(made, schema=shape).write_parquet(folder / "failures.parquet")
     wear_table(world, start_ms, end_ms).write_parquet(folder / "wear.parquet")
+    _table([each.truth() for each in planted(world, start_ms, end_ms)], _PLANTED).write_parquet(folder / "planted.parquet")
+    _table(tour_truth(world.noise, world.devices, start_ms, end_ms), _TOURS).write_parquet(folder / "tours.parquet")
+    _table(twin_truth(world.noise, world.devices, end_ms), _TWINS).write_parquet(folder / "twins.parquet")
+
+
+_PLANTED = {"kind": pl.String, "variant": pl.String, "is_match": pl.Boolean, "device_id": pl.String}
+_PLANTED |= {"started_ms": pl.Int64, "ended_ms": pl.Int64, "event_count": pl.Int64}
+_TOURS = {"device_id": pl.String, "local_day": pl.Int32, "departed_ms": pl.Int64, "returned_ms": pl.Int64, "stop_count": pl.Int64, "distance_km": pl.Float64}
+_TWINS = {"device_id": pl.String, "firmware_version": pl.String, "target_firmware_version": pl.String, "firmware_drift_since_ms": pl.Int64}
+_TWINS |= {"reporting_interval_s": pl.Int64, "target_reporting_interval_s": pl.Int64, "setpoint_c": pl.Float64, "target_setpoint_c": pl.Float64}
+
+
+def _table(rows: list[dict[str, Any]], shape: dict[str, Any]) -> pl.DataFrame:
+    """Truth as a table: milliseconds become moments (UTC), numbers of days become dates."""
+    frame = pl.DataFrame(rows, schema=shape)
+    moments = [pl.from_epoch(name, "ms").dt.replace_time_zone("UTC").alias(f"{name.removesuffix('_ms')}_at") for name in shape if name.endswith("_ms")]
+    dates = [pl.col(name).cast(pl.Date).alias(f"{name.removesuffix('_day')}_date") for name in shape if name.endswith("_day")]
+    return frame.with_columns(*moments, *dates).drop(name for name in shape if name.endswith(("_ms", "_day")))
