@@ -61,7 +61,23 @@ def markdown(outcome: Mapping[str, Any]) -> str:
         state = "met" if target["is_met"] else "not measured" if target["measured"] is None else "missed"
         lines.append(f"| {target['what']} | {' and '.join(bounds)} | {measured} | {', '.join(f'{each:.2f}' for each in target['by_round'])} | {state} |")
     lines += ["", f"All targets met: {'yes' if outcome['targets_met'] else 'no'}."]
+    if outcome["benchmark"] == "windows":
+        lines += ["", *_plans(outcome["plans"])]
     return "\n".join(lines) + "\n"
+
+
+def _plans(by_figure: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What one batch reads, model by model: pages beside each other, scans of the last figure."""
+    last = by_figure[list(by_figure)[-1]]
+    lines = [
+        f"| model | touched buckets | rows | {' | '.join(f'pages, {name}' for name in by_figure)} | select, ms | delete, ms | what the select reads |",
+        f"|---|--:|--:|{'--:|' * len(by_figure)}--:|--:|---|",
+    ]
+    for model, plan in sorted(last.items(), key=lambda item: -item[1]["select ms"] - item[1]["delete ms"]):
+        pages = " | ".join(f"{plans[model]['pages']:,}" for plans in by_figure.values())
+        scans = "; ".join(dict.fromkeys(plan["select"]))
+        lines.append(f"| `{model}` | {plan['buckets']:,} | {plan['rows']:,} | {pages} | {plan['select ms']:,} | {plan['delete ms']:,} | {scans} |")
+    return lines
 
 
 def main(outcome: Annotated[Path, typer.Argument(help="The JSON file of a run.")]) -> None:

@@ -32,7 +32,8 @@ NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
 STEP = timedelta(minutes=5)
 READINGS_A_BATCH = 10
 """Of a device, one every 30 seconds."""
-SELECTORS = ("tag:core,tag:micro_batch", "fct_device_window_1min+")
+SELECTORS = ("tag:core,tag:micro_batch", "tag:maintenance,tag:micro_batch")
+"""The calls of build_marts up to the levels, with everything else that they build."""
 RATIO, SECONDS = 1.15, 30.0
 
 # A reading of a sensor with two metrics, so three rows a window with that of all readings. Batch 1 is what is stored.
@@ -101,8 +102,9 @@ def fill(days: int, devices: int, every: timedelta) -> dict[str, Any]:
         connection.execute("vacuum (analyze) raw.device_telemetry")
         connection.execute("vacuum (analyze) raw.device_registry")
     started = time.perf_counter()
+    of = fix_horizon()
     for selector in SELECTORS:
-        build(selector, fix_horizon(), run_tests=False)
+        build(selector, of, run_tests=False)
     seconds = time.perf_counter() - started
     with connect(Role.OWNER, autocommit=True) as connection:
         connection.execute("vacuum (analyze)")
@@ -110,7 +112,14 @@ def fill(days: int, devices: int, every: timedelta) -> dict[str, Any]:
         size = connection.execute("select sum(pg_total_relation_size(oid)) from pg_class where relnamespace = 'maintenance'::regnamespace").fetchone()
     assert rows is not None
     assert size is not None
-    return {"days": days, "readings": rows[0], "in the last hour": stored, "rows of 1 minute": rows[1], "first build, s": round(seconds, 1), "marts, MB": int(size[0]) >> 20}
+    return {
+        "days": days,
+        "readings": rows[0],
+        "in the last hour": stored,
+        "rows of 1 minute": rows[1],
+        "first build, s": round(seconds, 1),
+        "marts, MB": int(size[0]) >> 20,
+    }
 
 
 def batch(number: int, devices: int) -> float:
@@ -122,8 +131,9 @@ def batch(number: int, devices: int) -> float:
     start = NOW + number * STEP
     expected = insert_readings(3 + number, start, start + STEP, STEP / READINGS_A_BATCH, devices)
     started = time.perf_counter()
+    of = fix_horizon()
     for selector in SELECTORS:
-        build(selector, fix_horizon())
+        build(selector, of)
     seconds = time.perf_counter() - started
     with connect(Role.OWNER) as connection:
         row = connection.execute(
@@ -142,7 +152,8 @@ def slowest_models(since: float) -> dict[str, float]:
     """
     with connect(Role.OWNER) as connection:
         rows = connection.execute(
-            "select split_part(unique_id, '.', 3), sum(execution_s)::float8 from ops.dbt_run_result where completed_at >= to_timestamp(%s) group by 1 order by 2 desc",
+            "select split_part(unique_id, '.', 3), sum(execution_s)::float8 from ops.dbt_run_result "
+            "where completed_at >= to_timestamp(%s) group by 1 order by 2 desc",
             (since,),
         ).fetchall()
     return {name: round(seconds, 2) for name, seconds in rows[:25]}
@@ -155,10 +166,12 @@ def plans(folder: Path) -> dict[str, Any]:
         By model: touched buckets, scans of the select and of the delete with their pages, and milliseconds of both.
     """
     with connect(Role.OWNER) as connection:
-        row = connection.execute("select build_id, horizon from ops.build where build_id in (select build_id from ops.bucket_change) order by created_at desc limit 1").fetchone()
+        row = connection.execute(
+            "select build_id, horizon from ops.build where build_id in (select build_id from ops.bucket_change) order by created_at desc limit 1"
+        ).fetchone()
     assert row is not None
     variables = {"build_id": row[0], "horizon": row[1]}
-    result = run_dbt(["compile", "--select", "fct_device_window_1min+", "--vars", json.dumps(variables)], folder, load_manifest())
+    result = run_dbt(["compile", "--select", "tag:windows", "--vars", json.dumps(variables)], folder, load_manifest())
     nodes = [item.node for item in result.results if item.node.resource_type.value == "model"]
     found = {}
     with connect(Role.TRANSFORMER) as connection:
@@ -196,7 +209,9 @@ def _explained(connection: Any, statement: str) -> dict[str, Any]:
     scans = [
         f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')} ({round(node['Actual Rows'] * node['Actual Loops'])} rows)"
         for node in nodes
-        if "Scan" in node["Node Type"] and (node.get("Index Name") or node.get("Relation Name")) and not str(node.get("Relation Name", "")).startswith("touched__")
+        if "Scan" in node["Node Type"]
+        and (node.get("Index Name") or node.get("Relation Name"))
+        and not str(node.get("Relation Name", "")).startswith("touched__")
     ]
     return {
         "rows": nodes[0]["Actual Rows"] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1]["Actual Rows"],
@@ -214,7 +229,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def main(
     devices: Annotated[int, typer.Option(min=25, help="Devices; each sends ten readings a batch.")] = 3000,
-    hours_between: Annotated[int, typer.Option(min=1, help="Hours between two stored readings of a device, but for the last hour, which is as dense as a batch.")] = 2,
+    hours_between: Annotated[
+        int, typer.Option(min=1, help="Hours between two stored readings of a device, but for the last hour, which is as dense as a batch.")
+    ] = 2,
     few: Annotated[int, typer.Option(min=1, help="Days stored in the small database.")] = 3,
     many: Annotated[int, typer.Option(min=1, help="Days stored in the large one.")] = 30,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, each with a batch for both.")] = 5,
@@ -246,8 +263,10 @@ def main(
                 started = time.time()
                 seconds[name].append(batch(number + 1, devices))
                 report.facts.setdefault("seconds by node", {})[name] = slowest_models(started)
-            use(server, DATABASES["30 days"])
-            report.facts["plans"] = plans(run / "plans")
+            report.facts["plans"] = {}
+            for name, database in DATABASES.items():
+                use(server, database)
+                report.facts["plans"][name] = plans(run / "plans")
     except BenchmarkError as error:
         console.print(f"[red]✗[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -255,7 +274,9 @@ def main(
         shutil.rmtree(run, ignore_errors=True)
     events = devices * READINGS_A_BATCH
     for name in DATABASES:
-        report.figures.append(Figure(name, f"a batch of {events:,} readings to all levels, sessions and roll-ups", events, tuple(seconds[name]), f"{days[name]} days stored"))
+        report.figures.append(
+            Figure(name, f"a batch of {events:,} readings to all levels, sessions and roll-ups", events, tuple(seconds[name]), f"{days[name]} days stored")
+        )
     pairs = tuple(large / small for small, large in zip(seconds["3 days"], seconds["30 days"], strict=True))
     small, large = report.figures
     report.targets = [

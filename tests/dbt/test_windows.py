@@ -38,8 +38,10 @@ def test_twelve_batches_of_six_days_in_any_order_give_what_a_full_refresh_gives(
 
 @pytest.mark.prove
 def test_two_hundred_batches_of_thirty_days_give_what_a_full_refresh_gives(deployed: Warehouse) -> None:
-    tell(story(2026, 200, 30), set(range(200)), lambda: build_marts(WINDOWS))
+    dice = random.Random(2026)
+    tell(story(2026, 200, 30), set(dice.sample(range(199), 50)), lambda: build_marts(WINDOWS))
     incremental = snapshot(window_tables())
+    assert all(len(rows) > 100 for _, rows in incremental.values()), {name: len(rows) for name, (_, rows) in incremental.items()}
     assert differences(incremental, full_refresh()) == []
 
 
@@ -90,7 +92,10 @@ def test_a_late_registry_correction_touches_exactly_the_windows_that_it_moves(de
     assert touched["15min"] == [at(0, 6), *(moment.replace(minute=moment.minute // 15 * 15) for moment in moved)]
     assert touched["1h"] == [at(0, hour) for hour in range(6, 24)]
     assert touched["1d"] == [at(0)]
-    hour = "select facility_id, reading_count, expected_reading_count from maintenance.fct_facility_window_1h where metric_code = 'all_readings' and window_at = '{}' order by 1"
+    hour = (
+        "select facility_id, reading_count, expected_reading_count from maintenance.fct_facility_window_1h "
+        "where metric_code = 'all_readings' and window_at = '{}' order by 1"
+    )
     assert deployed.rows(hour.format(at(0, 6))) == [("new", 2, pytest.approx(5 / 3)), ("old", 1, pytest.approx(1 / 3)), ("other", 3, 2.0)]
 
     # The same version is written anew with another line and nothing else; then it turns out never to have been.

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from include.settings import REPOSITORY
+from tests.bench.page import markdown
 
 
 def test_a_batch_reaches_every_level_whatever_is_stored(tmp_path: Path) -> None:
@@ -20,6 +21,11 @@ def test_a_batch_reaches_every_level_whatever_is_stored(tmp_path: Path) -> None:
     assert [outcome[f"stored, {name}"]["readings"] for name in ("3 days", "30 days")] == [50 * (12 + 120), 50 * (24 + 120)]
     assert [figure["events"] for figure in outcome["figures"]] == [500, 500]
     assert [target["measured"] is not None for target in outcome["targets"]] == [True, True]
-    assert all(plan["pages"] > 0 for plan in outcome["plans"].values())
-    assert {"fct_device_window_1min", "fct_device_sliding_1h", "fct_device_session", "fct_facility_window_local_1d"} <= set(outcome["seconds by node"]["30 days"])
+    plans = outcome["plans"]["30 days"]
+    assert len(plans) == 15
+    assert all(plan["pages"] > 0 and plan["buckets"] > 0 for plan in plans.values())
+    assert "| `fct_device_sliding_1h` | 50 | 150 |" in markdown(outcome)
+    assert {"fct_device_window_1min", "fct_device_sliding_1h", "fct_device_session", "fct_facility_window_local_1d"} <= set(
+        outcome["seconds by node"]["30 days"]
+    )
     assert not (tmp_path / "run-windows").exists(), "the server is removed at the end"

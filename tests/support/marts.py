@@ -44,8 +44,7 @@ def differences(left: Snapshot, right: Snapshot) -> list[str]:
     for name in sorted(left.keys() | right.keys()):
         (left_columns, left_rows), (right_columns, right_rows) = left.get(name, ((), [])), right.get(name, ((), []))
         if left_columns != right_columns or left_rows != right_rows:
-            only_left = [row for row in left_rows if row not in set(right_rows)][:1]
-            only_right = [row for row in right_rows if row not in set(left_rows)][:1]
+            only_left, only_right = sorted(set(left_rows) - set(right_rows), key=str)[:1], sorted(set(right_rows) - set(left_rows), key=str)[:1]
             lines.append(f"{name}: {len(left_rows)} rows against {len(right_rows)}; only left {only_left}; only right {only_right}; columns {left_columns}")
     return lines
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from include.transform.invocation import load_manifest
 from include.warehouse import Role, connect
 from tests.support.marts import Snapshot, build_marts, snapshot
 from tests.support.payloads import Payload, at, iso, registry, telemetry
 from tests.support.removal import remove_event
 from tests.support.scenario import File, land
 
-WINDOWS = "dim_device dim_facility fct_device_window_1min+"
+WINDOWS = "dim_device dim_facility tag:windows"
 FIRST_DAY = 4
 """The days begin on 5 March 2026; clocks on the American west coast change on the 8th."""
 PLACES = (("plant_w", "America/Los_Angeles"), ("plant_e", "Asia/Kathmandu"), ("home", None))
@@ -32,12 +33,8 @@ class Batch:
 
 def window_tables() -> list[str]:
     """schema.name of the tables under test."""
-    with connect(Role.OWNER) as connection:
-        rows = connection.execute(
-            "select schemaname || '.' || tablename from pg_tables where schemaname in ('maintenance', 'intermediate') "
-            "and tablename ~ '(_window_|_sliding_|_session$|_activity_)' order by 1"
-        ).fetchall()
-    return [row[0] for row in rows]
+    nodes = load_manifest().nodes.values()
+    return sorted(f"{node.schema}.{node.alias}" for node in nodes if node.resource_type.value == "model" and "windows" in node.config.tags)
 
 
 def full_refresh() -> Snapshot:

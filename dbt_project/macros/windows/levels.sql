@@ -193,7 +193,7 @@ grouped as (
         },
         'definition': definition_of(device_windows(below, length)),
         'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at']}, {'columns': ['window_at']}],
-        'tags': ['micro_batch'],
+        'tags': ['micro_batch', 'windows'],
     }) }}
 {%- endmacro %}
 
@@ -275,6 +275,6 @@ grouped as (
         },
         'definition': definition_of(sliding_windows(length)),
         'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at']}, {'columns': ['window_end_at']}],
-        'tags': ['micro_batch'],
+        'tags': ['micro_batch', 'windows'],
     }) }}
 {%- endmacro %}

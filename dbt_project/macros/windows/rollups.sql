@@ -51,6 +51,6 @@ select * from rolled_up
         'inputs': {of: at_mapping},
         'definition': definition_of(merged_measures() ~ definition),
         'indexes': [{'columns': ['window_at', 'tenant_id'] + ids}],
-        'tags': ['micro_batch', 'maintenance'],
+        'tags': ['micro_batch', 'maintenance', 'windows'],
     }) }}
 {%- endmacro %}

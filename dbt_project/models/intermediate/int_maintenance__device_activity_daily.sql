@@ -9,7 +9,7 @@
         inputs={'int_maintenance__device_activity_hourly': {'activity_date': date_of('hour_at')}},
         definition=definition_of(runs_of('hours', ['activity_date'])),
         indexes=[{'columns': ['tenant_id', 'device_id', 'activity_date']}],
-        tags=['micro_batch', 'maintenance'],
+        tags=['micro_batch', 'maintenance', 'windows'],
     )
 }}
 

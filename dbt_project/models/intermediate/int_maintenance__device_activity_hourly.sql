@@ -9,7 +9,7 @@
         inputs={'fct_device_window_1min': {'hour_at': window_of('window_at', '1 hour')}},
         definition=definition_of(runs_of('minutes', ['hour_at'])),
         indexes=[{'columns': ['tenant_id', 'device_id', 'hour_at']}],
-        tags=['micro_batch', 'maintenance'],
+        tags=['micro_batch', 'maintenance', 'windows'],
     )
 }}
 

@@ -15,7 +15,7 @@
         },
         definition=definition_of(runs_of('runs')),
         indexes=[{'columns': ['tenant_id', 'device_id', 'started_at', 'ended_at']}, {'columns': ['started_at']}],
-        tags=['micro_batch'],
+        tags=['micro_batch', 'windows'],
     )
 }}
 

@@ -14,7 +14,7 @@
         },
         definition=definition_of((device_metrics() | string) ~ completed_windows('window_at', 'a', 'b')),
         indexes=[{'columns': ['tenant_id', 'device_id', 'window_at']}, {'columns': ['window_at']}],
-        tags=['micro_batch'],
+        tags=['micro_batch', 'windows'],
     )
 }}
 

@@ -30,7 +30,7 @@
         },
         definition=definition_of(merged_measures() ~ completed_rollup(['facility_id', 'local_date', 'time_zone_name'])),
         indexes=[{'columns': ['tenant_id', 'local_date', 'facility_id']}],
-        tags=['micro_batch'],
+        tags=['micro_batch', 'windows'],
     )
 }}
 
