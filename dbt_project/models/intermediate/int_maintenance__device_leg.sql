@@ -1,5 +1,6 @@
 -- Grain: one row per tenant, tracker and leg: the way from one fix to the next, by the time of the later one. Additive: distance_km, duration_s.
--- A leg stands when its mean speed is below 5 km/h: what a position wanders by itself is not distance. A leg faster than 250 km/h is a wrong fix and no distance either.
+-- A leg stands when its mean speed is below 5 km/h: what a position wanders by itself is not distance. A leg faster than 250 km/h has a wrong fix at one of its
+-- ends and is no distance either.
 -- Touched-bucket incremental by UTC day of the later fix: a changed day touches itself and the next day with fixes, whose first leg begins in it.
 {{
     config(
@@ -51,25 +52,25 @@ fixes as (
 first_fixes as (
 
     select
-        first_fix.*,
-        before.fixed_at as from_at,
-        before.latitude_deg as from_latitude_deg,
-        before.longitude_deg as from_longitude_deg
-    from fixes as first_fix
-    cross join lateral (
+        fixes.*,
+        origin.fixed_at as from_at,
+        origin.latitude_deg as from_latitude_deg,
+        origin.longitude_deg as from_longitude_deg
+    from fixes
+    inner join lateral (
         select
             earlier.fixed_at,
             earlier.latitude_deg,
             earlier.longitude_deg
         from {{ ref('int_maintenance__device_position') }} as earlier
         where
-            earlier.tenant_id = first_fix.tenant_id
-            and earlier.device_id = first_fix.device_id
-            and earlier.fixed_at < first_fix.fixed_at
+            earlier.tenant_id = fixes.tenant_id
+            and earlier.device_id = fixes.device_id
+            and earlier.fixed_at < fixes.fixed_at
         order by earlier.fixed_at desc
         limit 1
-    ) as before
-    where first_fix.previous_at is null
+    ) as origin on true
+    where fixes.previous_at is null
 
 ),
 

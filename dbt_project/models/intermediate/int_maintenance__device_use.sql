@@ -1,6 +1,6 @@
 -- Grain: one row per event in which somebody used a device of a home or a door (tenant, device, time, type and code of event): a lock was locked or unlocked,
 -- somebody tried to get in, a thermostat was set by somebody and not by its program, a camera saw something. Additive: use_count.
--- Each with the facility of then and its local day. Touched-bucket incremental by UTC day; a registry or a time zone that changes touches the days that it moves.
+-- Each with the facility of then and its local day. Touched-bucket incremental by UTC day; a registry or a zone that changes touches the days that it moves.
 {{
     config(
         materialized='incremental',

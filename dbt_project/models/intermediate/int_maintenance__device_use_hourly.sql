@@ -44,6 +44,16 @@
 
 with
 
+touched_uses as (
+
+    select used.*
+    from {{ ref('int_maintenance__device_use') }} as used
+    where
+        used.device_type in ('thermostat', 'smart_lock', 'security_camera')
+        and {{ is_touched({'tenant_id': 'used.tenant_id', 'device_id': 'used.device_id', 'local_date': 'used.local_date'}) }}
+
+),
+
 uses as (
 
     select
@@ -57,10 +67,7 @@ uses as (
         use_count,
         null::double precision as energy_kwh,
         _batch_id
-    from {{ ref('int_maintenance__device_use') }} as used
-    where
-        device_type in ('thermostat', 'smart_lock', 'security_camera')
-        and {{ is_touched({'tenant_id': 'used.tenant_id', 'device_id': 'used.device_id', 'local_date': 'used.local_date'}) }}
+    from touched_uses
 
 ),
 
@@ -82,7 +89,7 @@ windows as (
     where
         part.metric_code = 'energy_kwh'
         and part.device_type in ('thermostat', 'smart_lock', 'security_camera')
-        and {{ lies_near_touched_dates('part.window_at', 'local_date') }}
+        and {{ lies_near_touched_days('part', 'window_at', 'local_date') }}
 
 ),
 
@@ -107,7 +114,7 @@ parts as (
 
     select * from uses
     union all
-    select *
+    select metered.*
     from local_windows as metered
     where {{ is_touched({'tenant_id': 'metered.tenant_id', 'device_id': 'metered.device_id', 'local_date': 'metered.local_date'}) }}
 

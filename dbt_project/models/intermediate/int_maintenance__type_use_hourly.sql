@@ -30,7 +30,7 @@ hours as (
 
         -- metadata
         max(_batch_id) as _batch_id
-    from {{ touched_rows(ref('int_maintenance__device_use_hourly')) }} as used
+    from {{ touched_rows(ref('int_maintenance__device_use_hourly')) }}
     group by tenant_id, device_type, local_date, local_hour_number
 
 )

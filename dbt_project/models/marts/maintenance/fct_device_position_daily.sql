@@ -1,5 +1,6 @@
--- Grain: one row per tenant, tracker and day by the clock of its facility on which it was fixed. Additive: fix_count, distance_km, moving_s, stop_count, stop_s,
--- implausible_leg_count. Not additive: max_speed_km_h. A leg counts on the day on which it ends, a stop on the day on which it was first seen, with all of its length.
+-- Grain: one row per tenant, tracker and day by the clock of its facility on which it was fixed. Additive: fix_count, distance_km, moving_s, stop_count,
+-- stop_s, implausible_leg_count. Not additive: max_speed_km_h. A leg counts on the day on which it ends, a stop on the day on which it was first seen, with all
+-- of its length.
 -- Touched-bucket incremental by local day of a tracker: a changed UTC day touches the local days that its fixes, legs and stops lie on in any zone.
 {{
     config(
@@ -19,6 +20,14 @@
 
 with
 
+touched_fixes as (
+
+    select fix.*
+    from {{ ref('int_maintenance__device_position') }} as fix
+    where {{ is_touched({'tenant_id': 'fix.tenant_id', 'device_id': 'fix.device_id', 'local_date': 'fix.local_date'}) }}
+
+),
+
 fixes as (
 
     select
@@ -35,9 +44,16 @@ fixes as (
         min(fixed_at) as first_fix_at,
         max(fixed_at) as last_fix_at,
         max(_batch_id) as _batch_id
-    from {{ ref('int_maintenance__device_position') }} as fix
-    where {{ is_touched({'tenant_id': 'fix.tenant_id', 'device_id': 'fix.device_id', 'local_date': 'fix.local_date'}) }}
+    from touched_fixes
     group by tenant_id, device_id, local_date
+
+),
+
+touched_legs as (
+
+    select leg.*
+    from {{ ref('int_maintenance__device_leg') }} as leg
+    where {{ is_touched({'tenant_id': 'leg.tenant_id', 'device_id': 'leg.device_id', 'local_date': 'leg.local_date'}) }}
 
 ),
 
@@ -50,9 +66,16 @@ legs as (
         {{ exact_sum('distance_km') }} as distance_km,
         {{ exact_sum('case when not is_standing and is_plausible then duration_s else 0 end') }} as moving_s,
         count(*) filter (where not is_plausible) as implausible_leg_count
-    from {{ ref('int_maintenance__device_leg') }} as leg
-    where {{ is_touched({'tenant_id': 'leg.tenant_id', 'device_id': 'leg.device_id', 'local_date': 'leg.local_date'}) }}
+    from touched_legs
     group by tenant_id, device_id, local_date
+
+),
+
+touched_stops as (
+
+    select stay.*
+    from {{ ref('fct_device_stop') }} as stay
+    where {{ is_touched({'tenant_id': 'stay.tenant_id', 'device_id': 'stay.device_id', 'local_date': 'stay.local_date'}) }}
 
 ),
 
@@ -64,8 +87,7 @@ stops as (
         local_date,
         count(*) as stop_count,
         {{ exact_sum('duration_s') }} as stop_s
-    from {{ ref('fct_device_stop') }} as stop
-    where {{ is_touched({'tenant_id': 'stop.tenant_id', 'device_id': 'stop.device_id', 'local_date': 'stop.local_date'}) }}
+    from touched_stops
     group by tenant_id, device_id, local_date
 
 ),

@@ -1,7 +1,7 @@
 -- Grain: one row per tenant, tracker and stop, by its start: legs below 5 km/h that follow each other for at least 5 minutes. Additive: duration_s.
 -- A stop may last over days and through silence, where the tracker is found again where it was; the newest one may still go on (is_open).
--- Touched-bucket incremental by the UTC day of the fix that first showed the stop: a changed day of legs touches itself, the next day with legs (whose first leg may
--- now go on with a stop) and the day from which the tracker has been standing when the changed day begins.
+-- Touched-bucket incremental by the UTC day of the fix that first showed the stop: a changed day of legs touches itself, the next day with legs (whose first
+-- leg may now go on with a stop) and the day from which the tracker has been standing when the changed day begins.
 {{
     config(
         materialized='incremental',
@@ -53,13 +53,13 @@ first_legs as (
 
     select leg.*
     from {{ ref('int_maintenance__device_leg') }} as leg
-    left join {{ ref('int_maintenance__device_leg') }} as before
-        on leg.tenant_id = before.tenant_id
-        and leg.device_id = before.device_id
-        and leg.started_at = before.ended_at
+    left join {{ ref('int_maintenance__device_leg') }} as earlier
+        on leg.tenant_id = earlier.tenant_id
+        and leg.device_id = earlier.device_id
+        and leg.started_at = earlier.ended_at
     where
         leg.is_standing
-        and coalesce(not before.is_standing, true)
+        and coalesce(not earlier.is_standing, true)
         and {{ is_touched({'tenant_id': 'leg.tenant_id', 'device_id': 'leg.device_id', 'stop_date': 'leg.leg_date'}) }}
 
 ),

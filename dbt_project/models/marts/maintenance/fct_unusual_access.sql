@@ -1,7 +1,7 @@
 -- Grain: one row per access event (unlock or attempt to get in) at a time of day at which the device was hardly ever used before. Counts of rows are additive.
--- Unusual: on the device's own days of the same kind (Monday to Friday, or the weekend) among the 56 local days before the event's day, fewer than one in twenty has an
--- access within half an hour of this time of day. With fewer than 8 such days nobody knows what is usual, and nothing is unusual. Days before a move to another facility
--- do not count. Only what happened on days before decides, never what happened later and never when it arrived: late and removed events repair the rows.
+-- Unusual: of the device's own days of the same kind (Monday to Friday, or the weekend) among the 56 local days before the event's day, fewer than one in
+-- twenty has an access within half an hour of this time of day. With fewer than 8 such days nobody knows what is usual, and nothing is unusual. Days before a move to
+-- another facility do not count. Only what happened on days before decides, not what happened later nor when it arrived: late events repair the rows.
 -- Touched-bucket incremental by local day of a device: a changed day of use touches its local days, and those of the 56 days after that have any.
 {{
     config(
@@ -32,12 +32,12 @@ with
 accesses as (
 
     select
-        access.*,
-        {{ weekday_of('access.local_date') }} >= 6 as is_weekend
-    from {{ ref('int_maintenance__device_use') }} as access
+        entry.*,
+        {{ weekday_of('entry.local_date') }} >= 6 as is_weekend
+    from {{ ref('int_maintenance__device_use') }} as entry
     where
-        access.is_access
-        and {{ is_touched({'tenant_id': 'access.tenant_id', 'device_id': 'access.device_id', 'local_date': 'access.local_date'}) }}
+        entry.is_access
+        and {{ is_touched({'tenant_id': 'entry.tenant_id', 'device_id': 'entry.device_id', 'local_date': 'entry.local_date'}) }}
 
 ),
 
@@ -45,8 +45,8 @@ compared as (
 
     select
         accesses.*,
-        before.profile_day_count,
-        before.similar_day_count
+        profile.profile_day_count,
+        profile.similar_day_count
     from accesses
     cross join lateral (
         select
@@ -65,7 +65,7 @@ compared as (
             and earlier.facility_id = accesses.facility_id
             and earlier.is_access
             and ({{ weekday_of('earlier.local_date') }} >= 6) = accesses.is_weekend
-    ) as before
+    ) as profile
 
 ),
 

@@ -1,6 +1,6 @@
 -- Grain: one row per tenant and tracker that was ever fixed: where it was last seen. Nothing to add up but rows.
--- The facility is the nearest one whose position is known; a tracker is at it within 1 km. Touched-bucket incremental by tracker: a changed day touches its tracker, a
--- changed facility the trackers of its tenant (there are few).
+-- The facility is the nearest one whose position is known; a tracker is at it within 1 km. Touched-bucket incremental by tracker: a changed day touches its
+-- tracker, a changed facility the trackers of its tenant (there are few).
 {{
     config(
         materialized='incremental',

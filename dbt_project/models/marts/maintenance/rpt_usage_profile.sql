@@ -1,7 +1,7 @@
--- Grain: one row per tenant, month, type of device (thermostat, smart_lock, security_camera) and hour of the week by the clock of the home. All 168 hours are there,
--- also those in which nobody did anything. Additive: device_day_count, used_hour_count, use_count, energy_kwh; day_count over months. Not additive: used_pct.
--- Touched-bucket incremental by month of a tenant: a changed day touches its month, and the first and the last one that the tenant's days reach, because they are
--- as long as there are days; a registry that changes touches the months of its tenant, because it says how many devices there were to use.
+-- Grain: one row per tenant, month, type of device (thermostat, smart_lock, security_camera) and hour of the week by the clock of the home. All 168 hours are
+-- there, also those in which nobody did anything. Additive: device_day_count, used_hour_count, use_count, energy_kwh; day_count over months. Not: used_pct.
+-- Touched-bucket incremental by month of a tenant: a changed day touches its month, and the first and the last one that the tenant's days reach, because they
+-- are as long as there are days; a registry that changes touches the months of its tenant, because it says how many devices there were to use.
 {{
     config(
         materialized='incremental',
@@ -126,20 +126,33 @@ registered as (
 
 ),
 
-device_days as (
+present as (
 
-    select
+    select distinct
         days.tenant_id,
         days.month_start_date,
-        registered.device_type,
         days.iso_weekday_number,
-        count(distinct (registered.device_id, days.local_date)) as device_day_count
+        days.local_date,
+        registered.device_type,
+        registered.device_id
     from days
     inner join registered
         on days.tenant_id = registered.tenant_id
         and days.local_date >= registered.first_date
         and (registered.last_date is null or days.local_date <= registered.last_date)
-    group by days.tenant_id, days.month_start_date, registered.device_type, days.iso_weekday_number
+
+),
+
+device_days as (
+
+    select
+        tenant_id,
+        month_start_date,
+        device_type,
+        iso_weekday_number,
+        count(*) as device_day_count
+    from present
+    group by tenant_id, month_start_date, device_type, iso_weekday_number
 
 ),
 
@@ -161,7 +174,11 @@ hours_of_week as (
 
 types as (
 
-    select tenant_id, month_start_date, device_type, max(_batch_id) as _batch_id
+    select
+        tenant_id,
+        month_start_date,
+        device_type,
+        max(_batch_id) as _batch_id
     from used
     group by tenant_id, month_start_date, device_type
 
@@ -175,7 +192,7 @@ profile as (
         types.month_start_date,
         types.device_type,
         weekdays.iso_weekday_number,
-        hour.local_hour_number,
+        clock.local_hour_number,
 
         -- measures
         weekdays.day_count,
@@ -184,7 +201,8 @@ profile as (
         coalesce(hours_of_week.use_count, 0) as use_count,
         hours_of_week.energy_kwh,
         case
-            when device_days.device_day_count > 0 then least(100, 100.0 * coalesce(hours_of_week.used_hour_count, 0) / device_days.device_day_count)::double precision
+            when device_days.device_day_count > 0
+                then least(100, 100.0 * coalesce(hours_of_week.used_hour_count, 0) / device_days.device_day_count)::double precision
         end as used_pct,
 
         -- timestamps
@@ -197,7 +215,7 @@ profile as (
     inner join weekdays
         on types.tenant_id = weekdays.tenant_id
         and types.month_start_date = weekdays.month_start_date
-    cross join generate_series(0, 23) as hour (local_hour_number)
+    cross join generate_series(0, 23) as clock (local_hour_number)
     left join device_days
         on types.tenant_id = device_days.tenant_id
         and types.month_start_date = device_days.month_start_date
@@ -208,7 +226,7 @@ profile as (
         and types.month_start_date = hours_of_week.month_start_date
         and types.device_type = hours_of_week.device_type
         and weekdays.iso_weekday_number = hours_of_week.iso_weekday_number
-        and hour.local_hour_number = hours_of_week.local_hour_number
+        and clock.local_hour_number = hours_of_week.local_hour_number
 
 )
 
