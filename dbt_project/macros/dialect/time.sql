@@ -32,3 +32,18 @@
 {% macro start_of_date(column) -%}
     ({{ column }}::timestamp at time zone 'UTC')
 {%- endmacro %}
+
+{#- First day of the month of a date. -#}
+{% macro month_of(column) -%}
+    date_trunc('month', {{ column }}::timestamp)::date
+{%- endmacro %}
+
+{#- Day of the week of a date, 1 for Monday to 7 for Sunday (ISO 8601). -#}
+{% macro weekday_of(column) -%}
+    extract(isodow from {{ column }})::integer
+{%- endmacro %}
+
+{#- Minutes since midnight, by the clock of a time zone: 0 to 1439. On the day on which clocks are set back some come twice, on the other some never. -#}
+{% macro local_minute_of(column, time_zone) -%}
+    (extract(hour from {{ column }} at time zone {{ time_zone }}) * 60 + extract(minute from {{ column }} at time zone {{ time_zone }}))::integer
+{%- endmacro %}

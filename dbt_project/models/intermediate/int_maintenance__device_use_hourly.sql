@@ -1,0 +1,148 @@
+-- Grain: one row per tenant, device, type it went by, facility and hour of the facility's clock in which it was used or, for what has a meter, drew energy.
+-- Additive: use_count, energy_kwh. On the day on which clocks are set back two hours have one row.
+-- Touched-bucket incremental by local day: a changed UTC day or window touches the local days that it lies on in any zone.
+{%- set near = "
+                    from {changes} as changed
+                    cross join (values (interval '-12 hours'), (interval '0 hours'), (interval '14 hours')) as step (shift)
+                    where " %}
+{%- set moved = 'select changed.tenant_id, changed.device_id, ' ~ date_of('(changed.window_at + step.shift)') ~ ' as local_date' ~ near %}
+{%- set of_a_home = "exists (
+                        select 1 from {input} as there
+                        where
+                            there.tenant_id = changed.tenant_id and there.device_id = changed.device_id and there.window_at = changed.window_at
+                            and there.metric_code = 'energy_kwh' and there.device_type in ('thermostat', 'smart_lock', 'security_camera')
+                    )" %}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='touched_buckets',
+        bucket=['tenant_id', 'device_id', 'local_date'],
+        event_time='local_date',
+        inputs={
+            'int_maintenance__device_use': {'select': days_on_both_sides('used_date', 'local_date')},
+            'fct_device_window_15min': {
+                'select': moved ~ of_a_home ~ "
+                    or exists (
+                        select 1 from {this} as stored
+                        where
+                            stored.tenant_id = changed.tenant_id and stored.device_id = changed.device_id
+                            and stored.local_date = " ~ date_of('(changed.window_at + step.shift)') ~ ")",
+                'select_when_new': moved ~ of_a_home,
+            },
+            'dim_facility': {
+                'select': '
+                    select distinct moved.tenant_id, moved.device_id, moved.local_date + step.days as local_date
+                    from (' ~ rows_of_another_zone() ~ ') as moved
+                    cross join (values (-2), (-1), (0), (1), (2)) as step (days)
+                ',
+            },
+        },
+        indexes=[{'columns': ['tenant_id', 'device_id', 'local_date']}, {'columns': ['tenant_id', 'local_date']}, {'columns': ['tenant_id', 'facility_id', 'time_zone_name']}],
+        tags=['micro_batch', 'maintenance'],
+    )
+}}
+
+with
+
+touched_uses as (
+
+    select used.*
+    from {{ ref('int_maintenance__device_use') }} as used
+    where
+        used.device_type in ('thermostat', 'smart_lock', 'security_camera')
+        and {{ is_touched({'tenant_id': 'used.tenant_id', 'device_id': 'used.device_id', 'local_date': 'used.local_date'}) }}
+
+),
+
+uses as (
+
+    select
+        tenant_id,
+        device_id,
+        device_type,
+        facility_id,
+        time_zone_name,
+        local_date,
+        local_minute_number / 60 as local_hour_number,
+        use_count,
+        null::double precision as energy_kwh,
+        _batch_id
+    from touched_uses
+
+),
+
+windows as (
+
+    select
+        part.tenant_id,
+        part.device_id,
+        part.device_type,
+        coalesce(part.facility_id, 'unregistered') as facility_id,
+        coalesce(facility.time_zone_name, 'UTC') as time_zone_name,
+        part.window_at,
+        part.sum_value,
+        part._batch_id
+    from {{ ref('fct_device_window_15min') }} as part
+    left join {{ ref('dim_facility') }} as facility
+        on part.tenant_id = facility.tenant_id
+        and part.facility_id = facility.facility_id
+    where
+        part.metric_code = 'energy_kwh'
+        and part.device_type in ('thermostat', 'smart_lock', 'security_camera')
+        and {{ lies_near_touched_days('part', 'window_at', 'local_date') }}
+
+),
+
+local_windows as (
+
+    select
+        tenant_id,
+        device_id,
+        device_type,
+        facility_id,
+        time_zone_name,
+        {{ local_date_of('window_at', 'time_zone_name') }} as local_date,
+        {{ local_minute_of('window_at', 'time_zone_name') }} / 60 as local_hour_number,
+        0 as use_count,
+        sum_value as energy_kwh,
+        _batch_id
+    from windows
+
+),
+
+parts as (
+
+    select * from uses
+    union all
+    select metered.*
+    from local_windows as metered
+    where {{ is_touched({'tenant_id': 'metered.tenant_id', 'device_id': 'metered.device_id', 'local_date': 'metered.local_date'}) }}
+
+),
+
+hours as (
+
+    select
+        -- ids
+        tenant_id,
+        device_id,
+        device_type,
+        facility_id,
+        local_date,
+        local_hour_number,
+
+        -- attributes
+        time_zone_name,
+
+        -- measures
+        sum(use_count)::bigint as use_count,
+        {{ exact_sum('energy_kwh') }} as energy_kwh,
+
+        -- metadata
+        max(_batch_id) as _batch_id
+    from parts
+    group by tenant_id, device_id, device_type, facility_id, local_date, local_hour_number, time_zone_name
+
+)
+
+select * from hours

@@ -1,0 +1,92 @@
+"""Use of smart homes, and where trucks were: every table equals a full refresh, whatever came in whichever order, and says what its docs promise."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.conftest import Warehouse
+from tests.support.home_story import FLEET, FLEET_TABLES, HOME_TABLES, HOMES, device_event, made_anew, position, story, tell
+from tests.support.marts import build_marts, differences, snapshot
+from tests.support.payloads import Payload, at, registry
+from tests.support.removal import remove_event
+from tests.support.scenario import File, land
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_files_in_any_order_give_what_a_full_refresh_gives(seed: int, deployed: Warehouse) -> None:
+    """Late, removed and twice told events and fixes; registry versions that come late, are corrected and are removed; clocks change on the eighth day."""
+    build_after = set(random.Random(seed).sample(range(7), 2))
+    tell(story(seed, 8), build_after, lambda: build_marts(f"{HOMES} {FLEET}"), seed)
+    incremental = snapshot(HOME_TABLES + FLEET_TABLES)
+    assert all(rows for _, rows in incremental.values()), {name: len(rows) for name, (_, rows) in incremental.items()}
+    assert differences(incremental, made_anew(HOME_TABLES + FLEET_TABLES, f"{HOMES} {FLEET}")) == []
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_many_files_in_any_order_give_what_a_full_refresh_gives(seed: int, deployed: Warehouse) -> None:
+    tell(story(seed, 20), set(range(20)), lambda: build_marts(f"{HOMES} {FLEET}"), seed)
+    incremental = snapshot(HOME_TABLES + FLEET_TABLES)
+    assert differences(incremental, made_anew(HOME_TABLES + FLEET_TABLES, f"{HOMES} {FLEET}")) == []
+
+
+def unlocked(days: range, hour: float) -> tuple[Payload, ...]:
+    """A lock is unlocked at one hour of several days."""
+    return tuple(device_event("lock1", "smart_lock", at(day, hour), "unlock", "key", actor="resident_1") for day in days)
+
+
+def test_an_access_is_unusual_by_what_was_before_whenever_it_becomes_known(deployed: Warehouse) -> None:
+    """Twelve evenings from a Monday on, then a night. It is usual once an earlier such night turns up, and odd again when that turns out not to have been."""
+    rows = "select local_date::text, local_hour_number, profile_day_count, similar_day_count from maintenance.fct_unusual_access order by 1, 2"
+    lock = {"deviceType": "smart_lock", "facility": "home"}
+    land(File("device_registry", at(20), (registry("lock1", at(-30), **lock),)))
+    land(File("device_events", at(20), (*unlocked(range(1, 13), 18), *unlocked(range(15, 16), 3))))
+    build_marts(HOMES)
+    night = [("2026-03-16", 3, 10, 0)]
+    assert deployed.rows(rows) == night
+    profile = "select used_hour_count, device_day_count, used_pct from maintenance.rpt_usage_profile where iso_weekday_number = 1 and local_hour_number = 18"
+    assert deployed.rows(profile) == [(2, 3, pytest.approx(200 / 3))]
+
+    land(File("device_events", at(21), unlocked(range(3, 4), 3.3)))
+    build_marts(HOMES)
+    assert deployed.rows(rows) == []
+    remove_event("device_events", f"event_at = '{at(3, 3.3)}'")
+    build_marts(HOMES)
+    assert deployed.rows(rows) == night
+
+    # The home turns out to live nine hours ahead, where evenings are the night after and the night is noon; then, to have had the lock for three days only.
+    land(File("device_registry", at(22), (registry("lock1", at(-30), timeZone="Asia/Tokyo", updated_at=at(-29), **lock),)))
+    build_marts(HOMES)
+    assert deployed.rows(rows) == [("2026-03-16", 12, 9, 0)]
+    land(File("device_registry", at(23), (registry("lock1", at(10), deviceType="smart_lock", facility="other_home", timeZone="Asia/Tokyo"),)))
+    build_marts(HOMES, run_tests=True)
+    assert deployed.rows(rows) == []
+
+
+def test_a_late_fix_splits_a_stop_that_began_the_day_before(deployed: Warehouse) -> None:
+    stops = "select started_at, ended_at, is_open from maintenance.fct_device_stop order by 1"
+    days = "select local_date::text, round(distance_km), moving_s, stop_count, fix_count from maintenance.fct_device_position_daily order by 1"
+    base, town, far = (37.0, -122.0), (37.27, -122.0), (37.36, -122.0)
+    told = [(at(0, 22), base), (at(0, 22, 10), base), (at(1, 2), base), (at(1, 2, 30), town), (at(1, 3), town)]
+    land(File("gps_positions", at(2), tuple(position("t1", when, *place) for when, place in told)))
+    build_marts(FLEET)
+    whole = [(at(0, 22), at(1, 2), False), (at(1, 2, 30), at(1, 3), True)]
+    assert deployed.rows(stops) == whole
+    assert deployed.rows(days) == [("2026-03-01", 0, 0, 1, 2), ("2026-03-02", 30, 1800, 1, 3)]
+
+    land(File("gps_positions", at(3), (position("t1", at(0, 23), *far),)))
+    build_marts(FLEET)
+    assert deployed.rows(stops) == [(at(0, 22), at(0, 22, 10), False), (at(1, 2, 30), at(1, 3), True)]
+    assert deployed.rows(days) == [("2026-03-01", 40, 3000, 1, 3), ("2026-03-02", 70, 12600, 1, 3)]
+    remove_event("gps_positions", f"event_at = '{at(0, 23)}'")
+    build_marts(FLEET, run_tests=True)
+    assert deployed.rows(stops) == whole
+
+    # A truck is where it was last seen; that is a place once the registry says that one of ours is there.
+    last = "select last_fix_at, nearest_facility_id, is_at_facility from maintenance.rpt_device_last_position"
+    assert deployed.rows(last) == [(at(1, 3), None, False)]
+    land(File("device_registry", at(4), (registry("m1", at(-9), facility="town", location={"lat": town[0], "lon": town[1]}),)))
+    build_marts(FLEET)
+    assert deployed.rows(last) == [(at(1, 3), "town", True)]
