@@ -234,6 +234,10 @@ def test_some_devices_are_behind_their_firmware_at_any_time():
     assert max(shares) < 0.5
 
 
+def json_of(told: dict[str, Any]) -> str:
+    return json.dumps(told, sort_keys=True)
+
+
 def test_what_is_planted_in_live_intervals_is_in_their_truth(tmp_path: Path):
     start = datetime(2026, 3, 10, 8, tzinfo=UTC)
     for hour in range(12):
@@ -243,4 +247,4 @@ def test_what_is_planted_in_live_intervals_is_in_their_truth(tmp_path: Path):
     end_ms = to_ms(start + timedelta(hours=12))
     expected = [each.truth() for each in planted(make_world(20_240_115, 40, end_ms), to_ms(start), end_ms)]
     assert len(expected) > 0
-    assert sorted(told, key=str) == sorted(expected, key=str)
+    assert sorted(told, key=json_of) == sorted(expected, key=json_of)
