@@ -160,7 +160,7 @@ def slowest_models(since: float) -> dict[str, float]:
 
 
 def plans(folder: Path) -> dict[str, Any]:
-    """How PostgreSQL removes and recomputes what the newest batch touched, model by model, in a transaction that is taken back.
+    """How PostgreSQL recomputes and removes what the newest batch touched, model by model, in a transaction that is taken back.
 
     Returns:
         By model: touched buckets, scans of the select and of the delete with their pages, and milliseconds of both.
@@ -188,7 +188,9 @@ def plans(folder: Path) -> dict[str, Any]:
             count = connection.execute(f"select count(*) from touched__{node.alias}").fetchone()  # type: ignore[arg-type]
             same = " and ".join(f"stored.{column} = touched.{column}" for column in bucket)
             select = _explained(connection, node.compiled_code)
+            connection.execute("savepoint before_delete")
             delete = _explained(connection, f"delete from {relation} as stored using touched__{node.alias} as touched where {same}")
+            connection.execute("rollback to savepoint before_delete")  # the next level reads these rows
             found[node.alias] = {
                 "buckets": count[0] if count else 0,
                 "rows": select["rows"],

@@ -143,7 +143,7 @@ select * from windows
         {%- for column in registry_columns() %}
         any_value({{ column }}) as {{ column }},
         {%- endfor %}
-{{ merged_measures() }},
+        {{ merged_measures() }},
         {{ min_by('first_value', seconds_of('first_at')) }} as first_value,
         {{ max_by('last_value', seconds_of('last_at')) }} as last_value,
         min(first_at) as first_at,
@@ -192,14 +192,14 @@ grouped as (
             'dim_device': {'select': moved_by_registry('window_at', 'stored.window_at', "stored.window_at + interval '" ~ length ~ "'")},
         },
         'definition': definition_of(device_windows(below, length)),
-        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at']}, {'columns': ['window_at']}],
+        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_at']}],
         'tags': ['micro_batch', 'windows'],
     }) }}
 {%- endmacro %}
 
 {#- Fingerprint of SQL that macros write, the same in every database. -#}
 {% macro definition_of(written) -%}
-    {{ return(local_md5(written | replace(target.database, ''))) }}
+    {{ return(local_md5(written | replace(this.database, ''))) }}
 {%- endmacro %}
 
 {#-
@@ -274,7 +274,7 @@ grouped as (
             'dim_device': {'select': moved_by_registry('window_end_at', "stored.window_end_at - interval '" ~ length ~ "'", 'stored.window_end_at')},
         },
         'definition': definition_of(sliding_windows(length)),
-        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at']}, {'columns': ['window_end_at']}],
+        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_end_at']}],
         'tags': ['micro_batch', 'windows'],
     }) }}
 {%- endmacro %}
