@@ -75,7 +75,7 @@ def post(
     if as_json:
         print_json(_document(stream, sent, missed, became))
     else:
-        console.print(f"{sum(len(each.numbers) for each in sent):,} rows are safe, in {len(sent):,} posts")
+        console.print(f"{sum(len(each.numbers) for each in sent):,} rows are safe, posts: {len(sent):,}")
         if wait and sent:
             _show_outcome(sent, became)
     is_done = not missed and all(became.get(each.receipt, {}).get("status") == "landed" for each in sent if wait)

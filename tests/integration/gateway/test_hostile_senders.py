@@ -160,8 +160,9 @@ def test_a_refusal_arrives_whatever_is_still_being_sent(gateway: Gateway, key: s
 def test_a_length_that_is_too_large_is_refused_before_the_body(gateway: Gateway) -> None:
     with gateway.connect() as connection:
         connection.sendall(gateway.request("Content-Length: 1000000000"))
-        assert status_of(connection.recv(1 << 16)) == 413
-        assert flood(connection, b"x" * 65536) == b""  # not read for ever
+        answer = connection.recv(1 << 16)  # of which more may follow
+        assert status_of(answer) == 413
+        assert (answer + flood(connection, b"x" * 65536)).count(b"HTTP/1.1 ") == 1  # not read for ever
     with gateway.connect() as connection:
         connection.sendall(gateway.request("Content-Length: 1000000000", "Expect: 100-continue"))
         assert status_of(read_all(connection)) == 413

@@ -64,7 +64,7 @@ def test_what_was_posted_lands_once_and_the_command_tells(gateway: Gateway, tmp_
     land_pending(STREAM)
     said, complained = process.communicate(timeout=120)
     assert process.returncode == 0, complained
-    assert "5 rows are safe, in 3 posts" in said
+    assert "5 rows are safe, posts: 3" in said
     assert "1 rows are in quarantine" in said
     assert "row 5: out_of_range temperature_c" in complained
     assert [(head.tenant, head.encoding) for head, _ in gateway.posts()] == [("acme", "gzip")] * 3
@@ -79,7 +79,7 @@ def test_strict_names_the_lines_of_the_file_and_stores_only_good_posts(gateway: 
     rows = [*readings(3), {"deviceId": "m1"}, "no json", *readings(1)]
     said, complained = post(gateway, file_of(tmp_path, rows), "--rows", "3", "--validate", "strict", code=1)
     assert said.splitlines()[0].startswith("rows 1 to 3: ")
-    assert "3 rows are safe, in 1 posts" in said
+    assert "3 rows are safe, posts: 1" in said
     assert "rows 4 to 6 not taken: 422" in complained
     assert "row 4: " in complained
     assert "row 5: malformed_json" in complained

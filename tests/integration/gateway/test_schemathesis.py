@@ -8,12 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pyarrow as pa
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import events, from_schema
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
+from include.contracts import load_contract
+from include.contracts.json_schema import schema_document
 from include.gateway.keys.administration import create
 from include.landing.zone import DEFAULT_TENANT
 from include.settings import get_settings
@@ -54,12 +57,18 @@ def broken_requests_are_refused(ctx: schemathesis.CheckContext, response: schema
 
 @schemathesis.check
 def strict_posts_are_refused_for_a_reason(ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case) -> None:
-    """A body that keeps its schema is refused only for what no schema can say."""
-    if response.status_code != 422 or case.meta is None or case.meta.generation.mode.is_negative:
+    """A row that keeps its schema is refused only for what no schema can say.
+
+    Rows are held against it once more: they are made with Python's patterns, in which `$` also stands before a last line break.
+    """
+    if response.status_code != 422 or case.media_type != "application/json" or case.meta is None or case.meta.generation.mode.is_negative:
         return
-    codes = {error["code"] for row in json.loads(response.content)["refused"] for error in row["errors"]}
-    if case.media_type == "application/json":
-        assert all(code in UNSAYABLE or code.startswith("rule:") for code in codes), f"a body that keeps its schema is refused: {codes}"
+    rows = case.body if isinstance(case.body, list) else [case.body]
+    schema = schema_document(load_contract(case.path.split("/")[3]))
+    for refused in json.loads(response.content)["refused"]:
+        codes = {error["code"] for error in refused["errors"]}
+        unexplained = {code for code in codes if code not in UNSAYABLE and not code.startswith("rule:")}
+        assert not unexplained or not jsonschema_rs.is_valid(schema, rows[refused["row"] - 1]), f"a row that keeps its schema is refused: {codes}"
 
 
 def test_the_gateway_keeps_its_document(warehouse: Warehouse, tmp_path: Path) -> None:
