@@ -216,7 +216,7 @@ def _explained(connection: Any, statement: str) -> dict[str, Any]:
         and not str(node.get("Relation Name", "")).startswith("touched__")
     ]
     return {
-        "rows": nodes[0]["Actual Rows"] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1]["Actual Rows"],
+        "rows": round((nodes[0] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1])["Actual Rows"]),
         "pages": top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"],
         "ms": round(top["Planning Time"] + top["Execution Time"]),
         "scans": scans,
