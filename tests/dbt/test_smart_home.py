@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 
 import pytest
 
+from include.simulator.clock import to_datetime, to_ms
+from include.simulator.device_events import device_event_rows, planted
+from include.simulator.devices import registry_rows
+from include.simulator.positions import position_rows, tour_truth
+from include.simulator.world import World, make_world
 from tests.conftest import Warehouse
 from tests.support.home_story import FLEET, FLEET_TABLES, HOME_TABLES, HOMES, device_event, made_anew, position, story, tell
 from tests.support.marts import build_marts, differences, snapshot
 from tests.support.payloads import Payload, at, registry
 from tests.support.removal import remove_event
 from tests.support.scenario import File, land
+
+DAYS_OF_TRUCKS = "select device_id, local_date, distance_km, stop_count from maintenance.fct_device_position_daily"
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -90,3 +99,52 @@ def test_a_late_fix_splits_a_stop_that_began_the_day_before(deployed: Warehouse)
     land(File("device_registry", at(4), (registry("m1", at(-9), facility="town", location={"lat": town[0], "lon": town[1]}),)))
     build_marts(FLEET)
     assert deployed.rows(last) == [(at(1, 3), "town", True)]
+
+
+def simulated(types: set[str], start: datetime, end: datetime) -> World:
+    """A world of homes and trucks whose events, fixes and registry entries of a time have landed."""
+    world = make_world(20240115, 40, to_ms(end))
+    world = replace(world, devices=tuple(device for device in world.devices if device.device_type in types))
+    span = (to_ms(start), to_ms(end))
+    for rows in (
+        registry_rows(world.noise, world.devices, *span, is_live=False, is_export=True),
+        device_event_rows(world, *span),
+        position_rows(world.noise, world.devices, *span, is_live=False),
+    ):
+        land(File(rows.stream, at(21), tuple(rows.lines)))
+    return world
+
+
+def test_accesses_that_are_planted_at_unusual_hours_are_found(deployed: Warehouse) -> None:
+    """In two homes, one of which has somebody who works at night: what is planted is found, and hardly anything else once eight weeks are known."""
+    start, known, end = at(-80), at(-24), at(20)
+    world = simulated({"smart_lock"}, start, end)
+    build_marts(HOMES)
+    found = set(deployed.rows(f"select device_id, accessed_at, event_type from maintenance.fct_unusual_access where accessed_at >= '{known}'"))
+    all_of = "select count(*) from intermediate.int_maintenance__device_use where is_access and used_at >= '{}'"
+    accesses = int(str(deployed.value(all_of.format(known))))
+    expected = {
+        (happening.device.device_id, to_datetime(happening.at_ms), happening.kind)
+        for plant in planted(world, to_ms(known), to_ms(end))
+        for happening in plant.happenings
+        if happening.kind in {"access", "unlock"}
+    }
+    assert len(expected) >= 4
+    assert expected <= found
+    assert accesses > 500
+    assert len(found - expected) <= 0.03 * accesses, sorted(found - expected)
+
+
+def test_tours_of_trucks_are_as_long_as_they_were_and_stop_where_customers_are(deployed: Warehouse) -> None:
+    """Straight lines between fixes of every ten minutes cut corners and miss what is short: within a tenth of the distance, and a stop or two of a day."""
+    start, end = at(0), at(15)
+    world = simulated({"gps_tracker"}, start, end)
+    build_marts(FLEET)
+    days = {(device, day): values for device, day, *values in deployed.rows(DAYS_OF_TRUCKS)}
+    tours = [each for each in tour_truth(world.noise, world.devices, to_ms(start), to_ms(end)) if to_ms(start) <= int(str(each["departed_ms"]))]
+    assert len(tours) >= 10
+    for tour in tours:
+        local_day = date(1970, 1, 1) + timedelta(days=int(str(tour["local_day"])))
+        distance_km, stop_count = days[(tour["device_id"], local_day)]
+        assert float(str(tour["distance_km"])) * 0.85 <= distance_km <= float(str(tour["distance_km"])) * 1.01, tour
+        assert abs(stop_count - int(str(tour["stop_count"]))) <= 3, tour
