@@ -136,7 +136,7 @@ def test_accesses_that_are_planted_at_unusual_hours_are_found(deployed: Warehous
 
 
 def test_tours_of_trucks_are_as_long_as_they_were_and_stop_where_customers_are(deployed: Warehouse) -> None:
-    """Straight lines between fixes of every ten minutes cut corners and miss what is short: within a tenth of the distance, and a stop or two of a day."""
+    """Straight lines between fixes of every ten minutes cut corners and miss what is short: a few percent of the distance. The depot is a stop too."""
     start, end = at(0), at(15)
     world = simulated({"gps_tracker"}, start, end)
     build_marts(FLEET)
@@ -146,5 +146,5 @@ def test_tours_of_trucks_are_as_long_as_they_were_and_stop_where_customers_are(d
     for tour in tours:
         local_day = date(1970, 1, 1) + timedelta(days=int(str(tour["local_day"])))
         distance_km, stop_count = days[(tour["device_id"], local_day)]
-        assert float(str(tour["distance_km"])) * 0.85 <= distance_km <= float(str(tour["distance_km"])) * 1.01, tour
-        assert abs(stop_count - int(str(tour["stop_count"]))) <= 3, tour
+        assert float(str(tour["distance_km"])) * 0.93 <= distance_km <= float(str(tour["distance_km"])) * 1.01, tour
+        assert -1 <= stop_count - int(str(tour["stop_count"])) <= 2, tour
