@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import contracts, corrections, data, demo, files, key, lake, post, quarantine, retention, stack, transform
+from include.commands import contracts, corrections, data, demo, files, key, lake, post, quarantine, retention, stack, transform, twin
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(lake.app, name="lake")
 app.command()(data.sql)
 app.command()(transform.trace)
+app.command()(twin.twin)
 app.command()(transform.build)
 app.command()(retention.rebuild)
 app.add_typer(retention.app, name="retention")

@@ -16,15 +16,17 @@ from tests.support.marts import build_marts
 Node = dict[str, Any]
 
 EXPECTED = {
-    "core": {"dim_customer", "dim_date", "dim_device", "dim_facility"},
+    "core": {"dim_customer", "dim_date", "dim_device", "dim_device_desired_state", "dim_facility"},
     "customers": {"fct_order", "rpt_customer_value"},
     "features": {"feat_device_daily"},
     "intermediate": {
         "int_maintenance__device_activity_daily",
         "int_maintenance__device_activity_hourly",
         "int_maintenance__device_baseline_daily",
+        "int_maintenance__device_firmware_hourly",
         "int_maintenance__device_leg",
         "int_maintenance__device_position",
+        "int_maintenance__device_reported_change",
         "int_maintenance__device_use",
         "int_maintenance__device_use_hourly",
         "int_maintenance__facility_window_15min",
@@ -32,6 +34,7 @@ EXPECTED = {
         "int_maintenance__type_use_hourly",
     },
     "maintenance": {
+        "fct_device_event",
         "fct_device_health_daily",
         "fct_device_position_daily",
         "fct_device_reading_daily",
@@ -49,9 +52,12 @@ EXPECTED = {
         "fct_facility_window_1h",
         "fct_facility_window_local_1d",
         "fct_line_window_1h",
+        "fct_machine_state_5min",
         "fct_maintenance_event",
+        "fct_pattern_match",
         "fct_unusual_access",
         "rpt_device_last_position",
+        "rpt_device_twin",
         "rpt_maintenance_priority",
         "rpt_usage_profile",
     },

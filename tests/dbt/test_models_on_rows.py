@@ -33,6 +33,12 @@ HOT = {
     "int_maintenance__device_baseline_daily": "reading_date = date '2026-03-30'",
     "int_maintenance__reading_known_daily": "reading_date = date '2026-03-30'",
     "fct_device_health_daily": "health_date = date '2026-03-30'",
+    "fct_device_event": "hour_at = timestamptz '2026-03-30 08:00+00'",
+    "fct_machine_state_5min": "window_at = timestamptz '2026-03-30 10:00+00'",
+    "fct_pattern_match": "hour_at = timestamptz '2026-03-30 08:00+00'",
+    "int_maintenance__device_firmware_hourly": "hour_at = timestamptz '2026-03-30 08:00+00'",
+    "int_maintenance__device_reported_change": "hour_at = timestamptz '2026-03-30 08:00+00'",
+    "rpt_device_twin": "no_time = true",
     "feat_device_daily": "feature_date = date '2026-03-30'",
 }
 
@@ -174,21 +180,32 @@ def rows_read(plan: dict[str, Any]) -> int:
 
 
 def test_a_small_change_does_not_read_history(deployed: Warehouse, tmp_path: Path) -> None:
-    """Thirty machines report for three months every half hour; three of them change in one bucket each."""
+    """Thirty machines report for three months every half hour and are restarted every four hours; three of them change in one bucket each."""
     with connect(Role.OWNER) as connection:
         connection.execute("select ops.ensure_partitions('device_telemetry', '2026-01-01', '2026-04-01')")
         connection.execute(
             """
             insert into raw.device_telemetry (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number,
-                _content_hash, device_id, device_type, temperature_c, vibration_x_mm_s)
+                _content_hash, device_id, device_type, temperature_c, vibration_x_mm_s, firmware_version)
             select 'default', substr(sha256(convert_to(machine || ' ' || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1,
-                '\\x00', 'm' || machine, 'machine_controller', 60, 2
+                '\\x00', 'm' || machine, 'machine_controller', 60, 2, '1.0'
             from generate_series(1, 30) as machine, generate_series(timestamptz '2026-01-01', '2026-03-31 23:30', interval '30 minutes') as t
             """
         )
-        connection.execute("insert into ops.stream_state (stream, last_batch_id) values ('device_telemetry', 1)")
+        connection.execute("select ops.ensure_partitions('device_events', '2026-01-01', '2026-04-01')")
+        connection.execute(
+            """
+            insert into raw.device_events (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number,
+                _content_hash, device_id, device_type, event_type, event_code)
+            select 'default', substr(sha256(convert_to(machine || kind || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1,
+                '\\x00', 'm' || machine, 'machine_controller', kind, code
+            from generate_series(1, 30) as machine, generate_series(timestamptz '2026-01-01', '2026-03-31 20:00', interval '4 hours') as t,
+                (values ('error', 'E1'), ('restart', 'watchdog'), ('state_change', 'running')) as happened (kind, code)
+            """
+        )
+        connection.execute("insert into ops.stream_state (stream, last_batch_id) values ('device_telemetry', 1), ('device_events', 1)")
     build_marts(MICRO_BATCH)
-    variables = {"build_id": "plan", "horizon": {"device_telemetry": 1}}
+    variables = {"build_id": "plan", "horizon": {"device_telemetry": 1, "device_events": 1}}
     result = run_dbt(["compile", "--select", *HOT, "--vars", json.dumps(variables)], tmp_path, load_manifest())
     nodes = [item.node for item in result.results if item.node.resource_type.value == "model"]
     compiled = {node.name: node.compiled_code for node in nodes}

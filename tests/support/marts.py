@@ -52,3 +52,18 @@ def differences(left: Snapshot, right: Snapshot) -> list[str]:
 def build_marts(selector: str = EVERYTHING, *, run_tests: bool = False, rebuild: bool = False) -> None:
     """One build up to what has landed."""
     build(selector, fix_horizon(), run_tests=run_tests, rebuild=rebuild)
+
+
+def made_anew(names: list[str], selector: str) -> Snapshot:
+    """Tables when they are made anew, from nothing, of what raw and the tables below them hold.
+
+    Args:
+        names: schema.name of each.
+        selector: Builds all of them.
+    """
+    with connect(Role.OWNER) as connection:
+        for name in names:
+            connection.execute(f"drop table {name}")  # type: ignore[arg-type]
+        connection.execute("delete from ops.model_state where model = any(%s)", (names,))
+    build_marts(selector)
+    return snapshot(names)

@@ -83,6 +83,16 @@ def maintenance(log: str, device: str, when: datetime, *, kind: str = "failure",
     }
 
 
+def device_event(device: str, when: datetime, kind: str, code: str, **more: Any) -> Payload:
+    """Something that happened to a machine."""
+    return {"deviceId": device, "timestamp": iso(when), "eventType": kind, "code": code, "deviceType": "machine_controller", **more}
+
+
+def desired_state(device: str, since: datetime, *, updated_at: datetime | None = None, **targets: Any) -> Payload:
+    """A version of what a device is meant to be; `targets` are the contract's firmwareVersion, reportingIntervalSeconds and setPoint."""
+    return {"deviceId": device, "desiredSince": iso(since), "updatedAt": iso(updated_at or since), **targets}
+
+
 def order(
     number: str, customer: str, when: datetime, *, gross: float = 100.0, status: str = "paid", updated_at: datetime | None = None, **more: Any
 ) -> Payload:

@@ -1,4 +1,4 @@
-"""Twenty files that hold every way in which data arrives wrong: late, twice, corrected, moved to another day, in between, from two tenants."""
+"""A few files that hold every way in which data arrives wrong: late, twice, corrected, moved to another day, in between, from two tenants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.landing import land_pending
-from tests.support.payloads import DAY_0, Payload, at, customer, iso, maintenance, order, put, registry, telemetry
+from tests.support.payloads import DAY_0, Payload, at, customer, desired_state, device_event, iso, maintenance, order, put, registry, telemetry
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def _readings(device: str, day: int, step_minutes: int = 120, **more: object) ->
 
 
 def files() -> list[File]:
-    """The twenty files, in order of arrival."""
+    """The files, in order of arrival."""
     machines = ("m1", "m2", "m3")
     by_day = [File("device_telemetry", at(day, 24, 5), tuple(reading for machine in machines for reading in _readings(machine, day))) for day in range(5)]
     return sorted(
@@ -79,6 +79,38 @@ def files() -> list[File]:
             # Maintenance: a failure whose time is corrected to another day, a service, a repair that arrives days late.
             File("maintenance_log", at(1, 3), (maintenance("w1", "m1", at(1, 2)), maintenance("w2", "m2", at(0, 20), kind="service"))),
             File("maintenance_log", at(4, 2), (maintenance("w1", "m1", at(0, 22), updated_at=at(4, 1)), maintenance("w3", "m3", at(1, 5), kind="repair"))),
+            # What happened to machines: an error that came back after a restart, told in two files the wrong way round, and states.
+            File(
+                "device_events",
+                at(1, 5),
+                (
+                    device_event("m1", at(1, 1), "state_change", "running"),
+                    device_event("m1", at(1, 2), "error", "E110"),
+                    device_event("m1", at(1, 2, 8), "error", "E110"),
+                    device_event("t1", at(1, 3), "setpoint", "program", deviceType="thermostat", setPoint=21.0),
+                ),
+            ),
+            File(
+                "device_events",
+                at(3, 5),
+                (
+                    device_event("m1", at(1, 2, 4), "restart", "watchdog"),
+                    device_event("m1", at(1, 2, 8), "error", "E110"),
+                    device_event("m1", at(0, 22), "state_change", "fault"),
+                    device_event("m2", at(2, 2), "state_change", "idle", severity="info"),
+                ),
+            ),
+            # What devices are meant to be: a version that is written anew, and one that comes late.
+            File("device_desired_state", at(2, 3), (desired_state("m1", at(2), firmwareVersion="1.3.0", reportingIntervalSeconds=900),)),
+            File(
+                "device_desired_state",
+                at(3, 6),
+                (
+                    desired_state("m1", at(1), firmwareVersion="1.3.0"),
+                    desired_state("t1", at(1), setPoint=20.0),
+                    desired_state("m1", at(2), updated_at=at(3), firmwareVersion="1.3.0", reportingIntervalSeconds=1800),
+                ),
+            ),
             # Shop: an order with three states of which the newest may arrive first, one moved to another day, and its customers.
             File("orders", at(1, 4), (order("o1", "c1", at(1)), order("o2", "c2", at(1, 2), gross=250.0), order("o3", "c1", at(1, 3)))),
             File(

@@ -81,3 +81,8 @@
     {%- for length in ['1 minute', '5 minutes', '15 minutes', '1 hour', '1 day'] if expression == window_of(time, length) -%}{{ return(length) }}{%- endfor -%}
     {{ return(none) }}
 {%- endmacro %}
+
+{#- The touched buckets of this run, as a relation to begin a query from; in a unit test, where there are none, `everything`. -#}
+{% macro touched_buckets_or(everything) -%}
+    {{ return(everything if in_unit_test() or not execute else touched_name()) }}
+{%- endmacro %}

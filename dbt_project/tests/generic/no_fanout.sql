@@ -1,10 +1,10 @@
-{#- As many rows as the input has in scope, per tenant: no join added or dropped any. -#}
-{% test no_fanout(model, compare_to, scope='touched_in_this_run') %}
+{#- As many rows as the input has in scope, per tenant: no join added or dropped any. `counted` says which rows of the input the model has. -#}
+{% test no_fanout(model, compare_to, counted='true', scope='touched_in_this_run') %}
 with
 
 here as (select tenant_id, count(*) as row_count from {{ comparable_rows_in_scope(model, compare_to, scope) }} as tested group by tenant_id),
 
-there as (select tenant_id, count(*) as row_count from {{ input_rows_in_scope(model, compare_to, scope) }} as compared group by tenant_id)
+there as (select tenant_id, count(*) as row_count from {{ input_rows_in_scope(model, compare_to, scope) }} as compared where {{ counted }} group by tenant_id)
 
 select
     coalesce(here.tenant_id, there.tenant_id) as tenant_id,

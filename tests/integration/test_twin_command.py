@@ -1,0 +1,60 @@
+"""`tidemark twin` on a built warehouse: what it shows, as whom it reads, and what it says of devices that are not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.commands.twin import find_twin
+from include.warehouse import Role
+from tests.conftest import Warehouse
+from tests.integration.test_commands import error_of, run, run_json
+
+
+def test_a_twin_shows_what_is_desired_reported_and_known(built: Warehouse) -> None:
+    shown = run("twin", "m1")
+    assert all(part in shown for part in ("drifting", "machine_controller, press_100", "factory_02, line_a", "1.3.0", "1.2.3", "drifts", "error_restart_error"))
+    found = run_json("twin", "m1")
+    assert isinstance(found, dict)
+    assert (found["target_firmware_version"], found["reported_firmware_version"], found["is_firmware_drifting"]) == ("1.3.0", "1.2.3", True)
+    # Asked for at the start of the second of March, and m1 was last heard of at the end of the fifth day.
+    assert (found["firmware_drifting_since_at"], found["last_contact_at"]) == ("2026-03-02T00:00:00+00:00", "2026-03-05T22:00:00+00:00")
+    assert found["firmware_drift_s"] == pytest.approx(94 * 3600)
+    assert (found["reported_state"], found["last_error_code"], found["silent_s"]) == ("running", "E110", 0)
+    assert [(row["pattern_code"], row["event_codes"]) for row in found["patterns"]] == [("error_restart_error", "E110 > watchdog > E110")]
+    assert not any(name.startswith("_") for name in found)
+
+
+def test_a_device_that_never_spoke_and_one_of_another_tenant_have_twins(built: Warehouse) -> None:
+    assert "as desired" not in run("twin", "m4")
+    assert run_json("twin", "m1", "--tenant", "acme")["tenant_id"] == "acme"  # type: ignore[call-overload,index]
+    thermostat = run_json("twin", "t1")
+    assert isinstance(thermostat, dict)
+    assert (thermostat["target_setpoint_c"], thermostat["reported_setpoint_c"]) == (20.0, 21.0)
+    assert thermostat["setpoint_drifting_since_at"] == "2026-03-02T03:00:00+00:00"
+
+
+def test_it_reads_as_the_analyst_who_sees_the_marts_only(built: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    roles: list[Role] = []
+
+    def watched(role: Role, **arguments: object) -> object:
+        from include.warehouse.connection import connect
+
+        roles.append(role)
+        return connect(role, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("include.warehouse.connect", watched)
+    find_twin("m1", "default")
+    assert roles == [Role.ANALYST]
+
+
+def test_an_unknown_device_is_answered_with_near_names(built: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = error_of(monkeypatch, capsys, "twin", "m11")
+    assert "tenant default has no device 'm11'" in said
+    assert "near names are m1" in said
+    said = error_of(monkeypatch, capsys, "twin", "t1", "--tenant", "acme")
+    assert "tenant default has a device of this name: add --tenant default" in said
+    assert "tenants with devices are acme, default" in error_of(monkeypatch, capsys, "twin", "m1", "--tenant", "nobody")
+
+
+def test_before_the_first_build_it_says_what_to_do(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tidemark build" in error_of(monkeypatch, capsys, "twin", "m1")
