@@ -14,9 +14,9 @@ from include.simulator.devices import registry_rows
 from include.simulator.positions import position_rows, tour_truth
 from include.simulator.world import World, make_world
 from tests.conftest import Warehouse
-from tests.support.home_story import FLEET, FLEET_TABLES, HOME_TABLES, HOMES, device_event, made_anew, position, story, tell
+from tests.support.home_story import FLEET, FLEET_TABLES, HOME_TABLES, HOMES, made_anew, story, tell
 from tests.support.marts import build_marts, differences, snapshot
-from tests.support.payloads import Payload, at, registry
+from tests.support.payloads import Payload, at, device_event, position, registry
 from tests.support.removal import remove_event
 from tests.support.scenario import File, land
 
@@ -43,7 +43,7 @@ def test_many_files_in_any_order_give_what_a_full_refresh_gives(seed: int, deplo
 
 def unlocked(days: range, hour: float) -> tuple[Payload, ...]:
     """A lock is unlocked at one hour of several days."""
-    return tuple(device_event("lock1", "smart_lock", at(day, hour), "unlock", "key", actor="resident_1") for day in days)
+    return tuple(device_event("lock1", at(day, hour), "unlock", "key", deviceType="smart_lock", actor="resident_1") for day in days)
 
 
 def test_an_access_is_unusual_by_what_was_before_whenever_it_becomes_known(deployed: Warehouse) -> None:
