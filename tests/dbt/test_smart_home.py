@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,10 @@ from include.simulator.device_events import device_event_rows, planted
 from include.simulator.devices import registry_rows
 from include.simulator.positions import position_rows, tour_truth
 from include.simulator.world import World, make_world
+from include.transform.invocation import load_manifest, run_dbt
+from include.warehouse import Role, connect
 from tests.conftest import Warehouse
+from tests.dbt.test_models_on_rows import rows_read
 from tests.support.home_story import FLEET, FLEET_TABLES, HOME_TABLES, HOMES, made_anew, story, tell
 from tests.support.marts import build_marts, differences, snapshot
 from tests.support.payloads import Payload, at, device_event, position, registry
@@ -148,3 +153,46 @@ def test_tours_of_trucks_are_as_long_as_they_were_and_stop_where_customers_are(d
         distance_km, stop_count = days[(tour["device_id"], local_day)]
         assert float(str(tour["distance_km"])) * 0.93 <= distance_km <= float(str(tour["distance_km"])) * 1.01, tour
         assert -1 <= stop_count - int(str(tour["stop_count"])) <= 2, tour
+
+
+TOUCHED = {
+    "int_maintenance__device_use": "used_date",
+    "int_maintenance__device_use_hourly": "local_date",
+    "fct_unusual_access": "local_date",
+    "int_maintenance__device_position": "fix_date",
+    "int_maintenance__device_leg": "leg_date",
+    "fct_device_stop": "stop_date",
+    "fct_device_position_daily": "local_date",
+}
+SIXTY_DAYS = """
+    insert into raw.{stream} (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number, _content_hash, device_id, {columns})
+    select 'default', substr(sha256(convert_to(device || ' ' || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1, '\\x00', 'd' || device, {values}
+    from generate_series(1, 20) as device, generate_series(timestamptz '2026-02-01', '2026-03-31 23:00', interval '{every}') as t
+"""
+
+
+def test_a_changed_day_of_a_few_devices_does_not_read_history(deployed: Warehouse, tmp_path: Path) -> None:
+    """Twenty locks and twenty trackers for two months; three of them change on one day."""
+    events = {"columns": "device_type, event_type, event_code", "values": "'smart_lock', 'unlock', 'key'", "every": "12 hours"}
+    # Half of the time on the move, so that stops are short.
+    fixes = {"columns": "latitude_deg, longitude_deg", "values": "37 + floor(extract(epoch from t) / 7200)::integer % 2, -122", "every": "1 hour"}
+    for stream, parts in (("device_events", events), ("gps_positions", fixes)):
+        deployed.execute(f"select ops.ensure_partitions('{stream}', '2026-02-01', '2026-04-01')")
+        deployed.execute(SIXTY_DAYS.format(stream=stream, **parts))
+        deployed.execute(f"insert into ops.stream_state (stream, last_batch_id) values ('{stream}', 1)")
+    build_marts(f"{HOMES} {FLEET}")
+    variables = {"build_id": "plan", "horizon": {"device_events": 1, "gps_positions": 1}}
+    result = run_dbt(["compile", "--select", *TOUCHED, "--vars", json.dumps(variables)], tmp_path, load_manifest())
+    compiled = {item.node.name: item.node.compiled_code for item in result.results if item.node.resource_type.value == "model"}
+    deployed.execute("analyze")
+    with connect(Role.TRANSFORMER) as connection:
+        for name, column in TOUCHED.items():
+            connection.execute(
+                f"create temporary table touched__{name} as "  # type: ignore[arg-type]
+                f"select 'default' as tenant_id, 'd' || device as device_id, date '2026-03-30' as {column} from generate_series(1, 3) as device"
+            )
+            connection.execute(f"analyze touched__{name}")  # type: ignore[arg-type]
+            plan = connection.execute(f"explain (analyze, format json) {compiled[name]}").fetchone()  # type: ignore[arg-type]
+            assert plan is not None
+            # A day is 72 fixes of the three and 480 of all, and 56 days of a lock are 112 unlocks for each of two; the tables hold 28,800 and 2,400 rows.
+            assert 0 < rows_read(plan[0][0]["Plan"]) < 1_500, name
