@@ -165,7 +165,8 @@ TOUCHED = {
     "fct_device_position_daily": "local_date",
 }
 SIXTY_DAYS = """
-    insert into raw.{stream} (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number, _content_hash, device_id, {columns})
+    insert into raw.{stream} (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number,
+        _content_hash, device_id, {columns})
     select 'default', substr(sha256(convert_to(device || ' ' || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1, '\\x00', 'd' || device, {values}
     from generate_series(1, 20) as device, generate_series(timestamptz '2026-02-01', '2026-03-31 23:00', interval '{every}') as t
 """
