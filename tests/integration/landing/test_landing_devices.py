@@ -40,11 +40,13 @@ def test_what_is_simulated_lands_as_the_truth_says_and_shows_in_staging(deployed
     assert months == [("raw.device_events_y2026m02",), ("raw.device_events_y2026m03",)]
     told = pl.read_parquet(tmp_path / "truth" / "tours.parquet").filter(pl.col("returned_at") < UNTIL - timedelta(days=4))
     for tour in told.iter_rows(named=True):
-        ((moving,),) = deployed.rows(
-            "select count(*) from staging.stg_gps_positions "
-            f"where device_id = '{tour['device_id']}' and speed_km_h > 0 and event_at between '{tour['departed_at']}' and '{tour['returned_at']}'"
+        ((fixes, driving),) = deployed.rows(
+            "select count(*), count(heading_deg) from staging.stg_gps_positions "
+            f"where device_id = '{tour['device_id']}' and event_at between '{tour['departed_at']}' and '{tour['returned_at']}'"
         )
-        assert moving > 2
+        slots = (tour["returned_at"] - tour["departed_at"]) / timedelta(minutes=10)
+        assert slots - 3 < fixes < slots + 2, "one fix in ten minutes, but for one or two that were lost"
+        assert 0 < driving < fixes
 
 
 def test_who_did_it_is_a_pseudonym_in_staging(deployed: Warehouse) -> None:

@@ -48,9 +48,9 @@ def by_device(history: Written, stream: str, time: str = "timestamp") -> dict[st
 
 
 def truth(history: Written, kind: str) -> set[tuple[str, datetime, datetime]]:
-    """What matches a kind, but for the last hour, in which its events may still be under way."""
+    """What matches a kind and lies in the history, but for the last hour, in which its events may still be under way."""
     table = pl.read_parquet(history.truth / "planted.parquet").filter(
-        pl.col("kind") == kind, pl.col("is_match"), pl.col("ended_at") < UNTIL - timedelta(hours=1)
+        pl.col("kind") == kind, pl.col("is_match"), pl.col("started_at") >= SINCE, pl.col("ended_at") < UNTIL - timedelta(hours=1)
     )
     return set(table.select("device_id", "started_at", "ended_at").iter_rows())
 
@@ -67,7 +67,7 @@ def test_errors_that_come_back_after_a_restart_within_ten_minutes_are_those_that
                     found |= {(device, first, at) for at in again}
     expected = truth(faultless, "error_restart_error")
     assert {match for match in found if match[2] < UNTIL - timedelta(hours=1)} == expected
-    assert 30 < len(expected) < restarts / 2, "most restarts are no part of the pattern"
+    assert 20 < len(expected) < restarts / 2, "most restarts are no part of the pattern"
 
 
 def test_drops_of_load_soon_after_overheating_are_those_that_were_planted(faultless: Written):
@@ -80,7 +80,7 @@ def test_drops_of_load_soon_after_overheating_are_those_that_were_planted(faultl
                 found |= {(device, before, at) for before in hot if timedelta(0) < at - before <= timedelta(minutes=30)}
     expected = truth(faultless, "overheating_load_drop")
     assert {match for match in found if match[2] < UNTIL - timedelta(hours=1)} == expected
-    assert 30 < len(expected) < drops - 10, "some drops have no overheating before them, or long before"
+    assert 20 < len(expected) < drops - 10, "some drops have no overheating before them, or long before"
 
 
 def test_states_follow_each_other_and_stops_have_their_errors_and_restarts(faultless: Written):
@@ -187,7 +187,7 @@ def test_fixes_follow_the_tours(faultless: Written):
         assert 5 < tour["departed_at"].astimezone(ZONE).hour < 9
     for device, rows in fixes.items():
         gaps = [after - before for (before, _), (after, _) in pairwise(rows)]
-        assert max(gaps) < timedelta(minutes=61), device
+        assert max(gaps) < timedelta(minutes=71), device
     assert {tour["local_date"].isoweekday() for tour in tours.iter_rows(named=True)} > {1, 2, 3, 4, 5}
 
 
@@ -225,8 +225,7 @@ def test_some_devices_are_behind_their_firmware_at_any_time():
     shares = []
     for days in range(0, 300, 20):
         at_ms = to_ms(UNTIL) - days * DAY
-        world = make_world(1, 60, at_ms)
-        twins = twin_truth(world.noise, world.devices, at_ms)
+        twins = twin_truth(Noise(1), catalogue(Noise(1), 60), at_ms)
         drifting = [twin for twin in twins if twin["firmware_drift_since_ms"] is not None]
         assert all(0 <= at_ms - int(str(twin["firmware_drift_since_ms"])) < 155 * DAY for twin in drifting)
         assert any(twin["reporting_interval_s"] != twin["target_reporting_interval_s"] for twin in twins)
@@ -235,13 +234,17 @@ def test_some_devices_are_behind_their_firmware_at_any_time():
     assert max(shares) < 0.5
 
 
+def json_of(told: dict[str, Any]) -> str:
+    return json.dumps(told, sort_keys=True)
+
+
 def test_what_is_planted_in_live_intervals_is_in_their_truth(tmp_path: Path):
     start = datetime(2026, 3, 10, 8, tzinfo=UTC)
     for hour in range(12):
         begins = start + timedelta(hours=hour)
-        write_interval(Files(MemoryZone()), interval_start=begins, interval_end=begins + timedelta(hours=1), machines=20, live_since=UNTIL, truth_dir=tmp_path)
+        write_interval(Files(MemoryZone()), interval_start=begins, interval_end=begins + timedelta(hours=1), machines=40, live_since=UNTIL, truth_dir=tmp_path)
     told = [each for path in sorted((tmp_path / "live").iterdir()) for each in json.loads(path.read_text(encoding="utf-8"))["planted"]]
     end_ms = to_ms(start + timedelta(hours=12))
-    expected = [each.truth() for each in planted(make_world(20_240_115, 20, end_ms), to_ms(start), end_ms)]
+    expected = [each.truth() for each in planted(make_world(20_240_115, 40, end_ms), to_ms(start), end_ms)]
     assert len(expected) > 0
-    assert sorted(told, key=str) == sorted(expected, key=str)
+    assert sorted(told, key=json_of) == sorted(expected, key=json_of)
