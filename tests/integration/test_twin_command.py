@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from include.commands.twin import find_twin
+from include.settings import REPOSITORY
 from include.warehouse import Role
 from tests.conftest import Warehouse
 from tests.integration.test_commands import error_of, run, run_json
+from tests.support.payloads import at
 
 
 def test_a_twin_shows_what_is_desired_reported_and_known(built: Warehouse) -> None:
@@ -58,3 +62,12 @@ def test_an_unknown_device_is_answered_with_near_names(built: Warehouse, monkeyp
 
 def test_before_the_first_build_it_says_what_to_do(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert "tidemark build" in error_of(monkeypatch, capsys, "twin", "m1")
+
+
+def test_the_queries_of_the_page_about_twins_run_for_an_analyst(built: Warehouse) -> None:
+    queries = re.findall(r"```sql\n(.*?)```", (REPOSITORY / "docs" / "device-twin.md").read_text(encoding="utf-8"), re.DOTALL)
+    answers = [built.rows(query, Role.ANALYST) for query in queries]
+    assert len(answers) == 3
+    assert answers[0] == [("m1", "1.3.0", "1.2.3", at(1))]
+    assert answers[1][0][0] == "m4"
+    assert ("m1", "failed") in {row[:2] for row in answers[2]}
