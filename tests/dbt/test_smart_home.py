@@ -39,9 +39,9 @@ def test_files_in_any_order_give_what_a_full_refresh_gives(seed: int, deployed: 
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", range(100, 104))
 def test_many_files_in_any_order_give_what_a_full_refresh_gives(seed: int, deployed: Warehouse) -> None:
-    tell(story(seed, 20), set(range(20)), lambda: build_marts(f"{HOMES} {FLEET}"), seed)
+    tell(story(seed, 20), set(range(0, 20, 3)), lambda: build_marts(f"{HOMES} {FLEET}"), seed)
     incremental = snapshot(HOME_TABLES + FLEET_TABLES)
     assert differences(incremental, made_anew(HOME_TABLES + FLEET_TABLES, f"{HOMES} {FLEET}")) == []
 
