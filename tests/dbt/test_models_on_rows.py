@@ -188,7 +188,7 @@ def rows_read(plan: dict[str, Any]) -> int:
     ids=["days", "windows"],
 )
 def test_a_small_change_does_not_read_history(start: str, hot: dict[str, str], selector: str, exclude: str | None, deployed: Warehouse, tmp_path: Path) -> None:
-    """Thirty machines report for three months, or for eight days, every half hour and are restarted every four hours; three of them change in one bucket each."""
+    """Thirty machines report every half hour and restart every four, for three months or eight days; three of them change in one bucket each."""
     with connect(Role.OWNER) as connection:
         connection.execute("select ops.ensure_partitions('device_telemetry', '2026-01-01', '2026-04-01')")
         connection.execute(

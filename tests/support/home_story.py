@@ -10,7 +10,7 @@ from typing import Any
 
 from include.warehouse import Role, connect
 from tests.support.marts import Snapshot, build_marts, snapshot
-from tests.support.payloads import Payload, at, iso, registry, telemetry
+from tests.support.payloads import Payload, at, device_event, iso, position, registry, telemetry
 from tests.support.removal import remove_event
 from tests.support.scenario import File, land
 
@@ -49,16 +49,6 @@ class Batch:
         self.files.setdefault(stream, []).append(payload)
 
 
-def device_event(device: str, device_type: str, when: datetime, event_type: str, code: str, **more: Any) -> Payload:
-    """Something that happened to a device."""
-    return {"deviceId": device, "deviceType": device_type, "timestamp": iso(when), "eventType": event_type, "code": code, **more}
-
-
-def position(device: str, when: datetime, latitude: float, longitude: float, **more: Any) -> Payload:
-    """A fix of a tracker."""
-    return {"deviceId": device, "timestamp": iso(when), "position": {"lat": latitude, "lon": longitude}, **more}
-
-
 def made_anew(names: list[str], selector: str) -> Snapshot:
     """The tables when they are made from nothing of what raw holds."""
     with connect(Role.OWNER) as connection:
@@ -90,7 +80,8 @@ def _use(device: str, day: int, dice: random.Random) -> Payload:
         "security_camera": (("controller_event", "motion"), ("restart", "update")),
     }
     event_type, code = dice.choice(choices[kind])
-    return device_event(device, kind, when, event_type, code, **({"actor": f"resident_{dice.randrange(2)}"} if dice.random() < 0.5 else {}))
+    actor = {"actor": f"resident_{dice.randrange(2)}"} if dice.random() < 0.5 else {}
+    return device_event(device, when, event_type, code, deviceType=kind, **actor)
 
 
 def _drive(device: str, dice: random.Random) -> list[Payload]:

@@ -88,6 +88,11 @@ def device_event(device: str, when: datetime, kind: str, code: str, **more: Any)
     return {"deviceId": device, "timestamp": iso(when), "eventType": kind, "code": code, "deviceType": "machine_controller", **more}
 
 
+def position(device: str, when: datetime, latitude: float, longitude: float, **more: Any) -> Payload:
+    """A fix of a tracker."""
+    return {"deviceId": device, "timestamp": iso(when), "position": {"lat": latitude, "lon": longitude}, **more}
+
+
 def desired_state(device: str, since: datetime, *, updated_at: datetime | None = None, **targets: Any) -> Payload:
     """A version of what a device is meant to be; `targets` are the contract's firmwareVersion, reportingIntervalSeconds and setPoint."""
     return {"deviceId": device, "desiredSince": iso(since), "updatedAt": iso(updated_at or since), **targets}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.landing import land_pending
-from tests.support.payloads import DAY_0, Payload, at, customer, desired_state, device_event, iso, maintenance, order, put, registry, telemetry
+from tests.support.payloads import DAY_0, Payload, at, customer, desired_state, device_event, iso, maintenance, order, position, put, registry, telemetry
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,20 @@ def files() -> list[File]:
                     device_event("m2", at(2, 2), "state_change", "idle", severity="info"),
                 ),
             ),
+            # A home: ten working days of evenings, of which the last came late, and a night; and a thermostat that somebody turned.
+            File("device_events", at(1, 6), tuple(device_event("l1", at(day, 18), "unlock", "key", deviceType="smart_lock") for day in range(-13, -2))),
+            File(
+                "device_events",
+                at(3, 7),
+                (
+                    device_event("l1", at(2, 3), "access", "denied", deviceType="smart_lock", actor="resident_1"),
+                    device_event("l1", at(-2, 18), "unlock", "key", deviceType="smart_lock"),
+                    device_event("t1", at(2, 18), "setpoint", "manual", deviceType="thermostat", setPoint=22.5),
+                ),
+            ),
+            # A truck that drives, stands and drives on, with the fixes between in another file.
+            File("gps_positions", at(2, 5), tuple(position("g1", at(1, 8, minute), 37 + minute / 100, -122.0) for minute in (0, 10, 30))),
+            File("gps_positions", at(3, 8), tuple(position("g1", at(1, 8, minute), 37.1, -122.0) for minute in (14, 20))),
             # What devices are meant to be: a version that is written anew, and one that comes late.
             File("device_desired_state", at(2, 3), (desired_state("m1", at(2), firmwareVersion="1.3.0", reportingIntervalSeconds=900),)),
             File(

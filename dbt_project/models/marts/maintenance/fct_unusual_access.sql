@@ -1,7 +1,8 @@
 -- Grain: one row per access event (unlock or attempt to get in) at a time of day at which the device was hardly ever used before. Counts of rows are additive.
--- Unusual: of the device's own days of the same kind (Monday to Friday, or the weekend) among the 56 local days before the event's day, fewer than one in
--- twenty has an access within half an hour of this time of day. With fewer than 8 such days nobody knows what is usual, and nothing is unusual. Days before a
--- move to another facility do not count. Only what happened on days before decides, not what happened later nor when it arrived: late events repair the rows.
+-- Unusual: of the device's own days of the same kind (Monday to Friday, or the weekend) among the 56 local days before the event's day, none has an access
+-- within half an hour of this time of day, or a single one of more than ten. With fewer than 8 such days nobody knows what is usual, and nothing is unusual.
+-- Days before a move to another facility do not count. Only what happened on days before decides, not what happened later nor when it arrived: late events
+-- repair the rows.
 -- Touched-bucket incremental by local day of a device: a changed day of use touches its local days, and those of the 56 days after that have any.
 {{
     config(
@@ -101,7 +102,7 @@ unusual as (
         -- metadata
         _batch_id
     from compared
-    where profile_day_count >= 8 and 20 * similar_day_count < profile_day_count
+    where profile_day_count >= 8 and (similar_day_count = 0 or (similar_day_count = 1 and profile_day_count > 10))
 
 )
 
