@@ -53,13 +53,12 @@
             {%- set log = run_query("select coalesce(max(change_id), " ~ since ~ "), coalesce(bool_or(bucket is null), false) from ops.bucket_change where relation = '"
                 ~ input_key ~ "' and change_id > " ~ since)[0] -%}
             {%- set upto = log[0] | int -%}
-            {%- if (not exists_now) and '{this}' in mapping.get('select', '') -%}
-                {#- The mapping looks changes up among this model's rows, and there are none yet: nothing is touched but what the mapping says for that case. -#}
-                {%- if mapping.get('select_when_new') -%}
-                    {%- do parts.append(mapped_buckets({'select': mapping['select_when_new']}, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
+            {%- if flags_of_run.rebuild or log[1] -%}
+                {#- All of the input is new, and so is every row of this model: a mapping that looks for neighbours of changes, or for rows of this model, says what that means. -#}
+                {%- set whole = {'select': mapping['select_when_new']} if mapping.get('select_when_new') else mapping -%}
+                {%- if exists_now or '{this}' not in whole.get('select', '') -%}
+                    {%- do parts.append(mapped_buckets(whole, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
                 {%- endif -%}
-            {%- elif flags_of_run.rebuild or log[1] -%}
-                {%- do parts.append(mapped_buckets(mapping, input, "(select distinct " ~ columns ~ " from " ~ input.relation ~ ")")) -%}
                 {%- if exists_now -%}
                     {%- do parts.append("select " ~ (bucket | join(', ')) ~ " from " ~ this) -%}
                 {%- endif -%}

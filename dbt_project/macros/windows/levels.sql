@@ -283,6 +283,7 @@ grouped as (
                         and later.window_at > changed.window_at
                         and later.window_at < changed.window_at + interval '" ~ length ~ "'
                 ",
+                'select_when_new': "select changed.tenant_id, changed.device_id, changed.window_at + interval '5 minutes' as window_end_at from {changes} as changed",
             },
             'dim_device': {'select': moved_by_registry('window_end_at', "stored.window_end_at - interval '" ~ length ~ "'", 'stored.window_end_at')},
         },
