@@ -17,6 +17,7 @@ import pytest
 from include.simulator import FaultRates, write_history
 from include.simulator.clock import DAY, to_ms
 from include.simulator.devices import Device
+from include.simulator.sources import STREAMS, VERSIONED
 from include.simulator.telemetry import telemetry_rows
 from include.simulator.truth import failures
 from include.simulator.world import make_world
@@ -29,10 +30,11 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def test_the_demo_has_half_a_million_events_most_of_them_telemetry(whole: Written):
-    assert 520_000 <= whole.summary.events <= 580_000
-    assert whole.summary.expected["device_telemetry"].landed > 0.85 * whole.summary.events
-    assert set(whole.summary.expected) == {"device_telemetry", "device_registry", "maintenance_log", "orders", "customers"}
+def test_the_demo_has_six_hundred_thousand_events_most_of_them_telemetry(whole: Written):
+    assert 590_000 <= whole.summary.events <= 650_000
+    assert whole.summary.expected["device_telemetry"].landed > 0.78 * whole.summary.events
+    assert whole.summary.expected["device_events"].landed + whole.summary.expected["gps_positions"].landed < 75_000
+    assert set(whole.summary.expected) == set(STREAMS)
 
 
 def test_faults_come_at_the_documented_rates(whole: Written):
@@ -111,13 +113,14 @@ def test_a_small_history_is_quick(tmp_path: Path):
 def test_events_happen_before_they_arrive_and_arrive_before_the_end(tmp_path: Path):
     """Without faults nothing is in the future and nothing is later than its file allows."""
     history = written(tmp_path, machines=4, days=10, rates=NO_FAULTS)
-    times = {"device_telemetry": "timestamp", "device_registry": "validFrom", "maintenance_log": "updatedAt", "orders": "updatedAt", "customers": "updatedAt"}
-    for stream, name in times.items():
+    others = {"device_telemetry": "timestamp", "device_registry": "validFrom", "device_events": "timestamp", "gps_positions": "timestamp"}
+    for stream in STREAMS:
+        name = others.get(stream, "updatedAt")
         rows = history.zone.payloads(stream)
         assert rows
         for arrived_at, payload in rows:
             assert arrived_at < UNTIL
-            is_switch = stream == "device_registry" and moment(payload[name]) == UNTIL
+            is_switch = stream in VERSIONED and moment(payload[name]) == UNTIL
             assert moment(payload[name]) <= arrived_at or is_switch, payload
         assert all(expected.quarantined == expected.duplicate == 0 for expected in history.summary.expected.values())
 
