@@ -44,7 +44,7 @@
         span.device_id,
         day::date as activity_date
     from {{ spans }} as span
-    cross join lateral generate_series(
+    cross join generate_series(
         {{ date_of('span.span_from') }}::timestamp - interval '1 day', {{ date_of('span.span_to') }}::timestamp + interval '1 day', interval '1 day'
     ) as day
 {%- endmacro %}
