@@ -16,6 +16,8 @@ from tests.conftest import Warehouse
 from tests.support.marts import MICRO_BATCH, build_marts
 from tests.support.payloads import at, order, telemetry
 from tests.support.scenario import File, land
+from tests.support.twin_story import TWINS
+from tests.support.window_story import WINDOWS
 
 CASES = 150
 HOT = {
@@ -25,10 +27,6 @@ HOT = {
     "int_maintenance__reading_known_daily": "reading_date = date '2026-03-30'",
     "fct_device_health_daily": "health_date = date '2026-03-30'",
     "feat_device_daily": "feature_date = date '2026-03-30'",
-    "fct_device_event": "hour_at = timestamptz '2026-03-30 08:00+00'",
-    "fct_pattern_match": "hour_at = timestamptz '2026-03-30 08:00+00'",
-    "int_maintenance__device_firmware_hourly": "hour_at = timestamptz '2026-03-30 08:00+00'",
-    "int_maintenance__device_reported_change": "hour_at = timestamptz '2026-03-30 08:00+00'",
 }
 HOT_WINDOWS = {
     "fct_device_window_1min": "window_at = timestamptz '2026-03-30 10:00+00'",
@@ -40,7 +38,13 @@ HOT_WINDOWS = {
     "fct_device_sliding_1h": "window_end_at = timestamptz '2026-03-30 10:05+00'",
     "int_maintenance__device_activity_hourly": "hour_at = timestamptz '2026-03-30 10:00+00'",
     "int_maintenance__device_activity_daily": "activity_date = date '2026-03-30'",
+}
+HOT_TWINS = {
+    "fct_device_event": "hour_at = timestamptz '2026-03-30 08:00+00'",
     "fct_machine_state_5min": "window_at = timestamptz '2026-03-30 10:00+00'",
+    "fct_pattern_match": "hour_at = timestamptz '2026-03-30 08:00+00'",
+    "int_maintenance__device_firmware_hourly": "hour_at = timestamptz '2026-03-30 08:00+00'",
+    "int_maintenance__device_reported_change": "hour_at = timestamptz '2026-03-30 08:00+00'",
     "rpt_device_twin": "no_time = true",
 }
 
@@ -184,11 +188,11 @@ def rows_read(plan: dict[str, Any]) -> int:
 # The longest window of the first is 28 days; windows of devices look an hour back, and a day makes many rows of them.
 @pytest.mark.parametrize(
     ("start", "hot", "selector", "exclude"),
-    [("2026-01-01", HOT, MICRO_BATCH, "tag:windows+"), ("2026-03-24", HOT_WINDOWS, MICRO_BATCH, None)],
-    ids=["days", "windows"],
+    [("2026-01-01", HOT, MICRO_BATCH, "tag:windows+"), ("2026-03-24", HOT_WINDOWS, WINDOWS, None), ("2026-03-24", HOT_TWINS, TWINS, None)],
+    ids=["days", "windows", "twins"],
 )
 def test_a_small_change_does_not_read_history(start: str, hot: dict[str, str], selector: str, exclude: str | None, deployed: Warehouse, tmp_path: Path) -> None:
-    """Thirty machines report every half hour and restart every four, for three months or eight days; three of them change in one bucket each."""
+    """Thirty machines report for three months, or for eight days, every half hour and restart every four; three of them change in one bucket each."""
     with connect(Role.OWNER) as connection:
         connection.execute("select ops.ensure_partitions('device_telemetry', '2026-01-01', '2026-04-01')")
         connection.execute(
