@@ -200,7 +200,7 @@ def test_a_small_change_does_not_read_history(start: str, hot: dict[str, str], s
             insert into raw.device_telemetry (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number,
                 _content_hash, device_id, device_type, temperature_c, vibration_x_mm_s, firmware_version)
             select 'default', substr(sha256(convert_to(machine || ' ' || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1,
-                '\\x00', 'm' || machine, 'machine_controller', 60, 2
+                '\\x00', 'm' || machine, 'machine_controller', 60, 2, '1.0'
             from generate_series(1, 30) as machine, generate_series(%s::timestamptz, '2026-03-31 23:30', interval '30 minutes') as t
             """,
             (start,),
