@@ -29,7 +29,7 @@ def post(
     stream: Annotated[str, typer.Option("--stream", help="Stream of its rows.")],
     url: Annotated[str | None, typer.Option("--url", help="Address of the gateway; that of this stack where nothing is said.")] = None,
     key: Annotated[
-        str | None, typer.Option("--key", envvar="TIDEMARK_API_KEY", help="API key; better in the variable, because others can see a command line.")
+        str | None, typer.Option("--key", envvar="TIDEMARK_API_KEY", help="API key, better in the variable; that of this machine for its own gateway.")
     ] = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Most rows of one post; a post also ends at 1 MiB.")] = 5_000,
     validate: Annotated[str | None, typer.Option("--validate", help="`strict`: take a post only if every row of it is valid.")] = None,
@@ -107,18 +107,22 @@ def _show_refused(refused: Sequence[Mapping[str, Any]]) -> None:
 def _wait_for(client: GatewayClient, sent: Sequence[Taken]) -> dict[str, dict[str, Any]]:
     """What became of posts, by receipt, row numbers being those in the file; posts that are still waiting after half an hour are missing.
 
-    Posts land about in their order, so one is asked for at a time.
+    Posts land about in their order, so one is asked for at a time. Where nobody answers the rest is missing: what is safe is to be told all the same.
     """
+    from include.gateway.client import ClientError
     from include.gateway.sending import in_file
 
     became: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + WAIT_S
-    with errors.status("waiting until everything has landed …"):
-        for each in sent:
-            while (answer := client.receipt(each.receipt))["status"] == "received" and time.monotonic() < deadline:
-                time.sleep(POLL_S)
-            if answer["status"] != "received":
-                became[each.receipt] = {**answer, "refused": [in_file(row, each.numbers) for row in answer["refused"]]}
+    try:
+        with errors.status("waiting until everything has landed …"):
+            for each in sent:
+                while (answer := client.receipt(each.receipt))["status"] == "received" and time.monotonic() < deadline:
+                    time.sleep(POLL_S)
+                if answer["status"] != "received":
+                    became[each.receipt] = {**answer, "refused": [in_file(row, each.numbers) for row in answer["refused"]]}
+    except ClientError as error:
+        errors.print(f"what became of the posts cannot be asked: {error}", markup=False, soft_wrap=True, style="red")
     return became
 
 
@@ -144,7 +148,7 @@ def _show_outcome(sent: Sequence[Taken], became: Mapping[str, dict[str, Any]]) -
     for each in sent:
         answer = became.get(each.receipt)
         if answer is None or answer["status"] != "landed":
-            said = answer["detail"] if answer else "has not landed yet; `tidemark status` shows whether landing runs"
+            said = answer["detail"] if answer else "safe, and not known to have landed; `tidemark status` shows whether landing runs"
             errors.print(f"{each.receipt} ({_rows(each.numbers[0], each.numbers[-1])}): {said}", markup=False, soft_wrap=True)
     refused = [row for answer in became.values() for row in answer["refused"]]
     if refused:

@@ -102,7 +102,7 @@ class Parts:
 
 def make_app(parts: Parts) -> FastAPI:
     """The gateway's application."""
-    app = FastAPI(title="Tidemark gateway", docs_url=None, redoc_url=None, openapi_url=None, lifespan=parts.lifespan)
+    app = FastAPI(title="Tidemark gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=parts.lifespan)
     app.state.parts = parts
     # A plain route: everything that FastAPI would do before the handler is done in it, in the order that costs hostile senders most and us least.
     app.router.routes.append(Route("/v1/streams/{stream}/events", PostEvents(parts).answer, methods=["POST"]))
@@ -201,6 +201,6 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:  
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Anything else is our mistake: it goes to the log whole, and the sender gets a number to ask about it with."""
     number = secrets.token_hex(4)
-    logger.error("incident %s: %s %s", number, request.method, request.url.path[:200], exc_info=error)
+    logger.error("incident %s: %s %r", number, request.method, request.url.path[:200], exc_info=error)
     detail = "the gateway failed; send the same body again after some seconds, and if that does not help tell the operator the incident"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, incident=number).response()

@@ -26,6 +26,7 @@ from include.landing.source import Source, blocks
 JSON, NDJSON = "application/json", "application/x-ndjson"
 CONTENT_TYPES = (JSON, NDJSON)
 ENCODINGS = ("identity", "gzip", "zstd")
+MAX_ROWS = 1_000_000  # of lines, blank ones too, or elements: a line of nothing takes landing thirty times its size, an element a hundred times
 QUICK_BYTES = 64 << 10  # a plain body up to this size is judged in less time than handing it to a thread takes
 
 _ALIASES = {"": "identity", "x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
@@ -132,13 +133,15 @@ def read_body(stored: bytes, kind: Kind, most_plain: int, received_at: datetime)
         received_at: When the last byte had come.
 
     Raises:
-        Problem: 400 if it cannot be read or has no row, 413 if it is too large unpacked.
+        Problem: 400 if it cannot be read or has no row, 413 if it is too large unpacked or has too many rows.
     """
     plain = _unpacked(stored, kind.encoding, most_plain)
     _check_text(plain)
+    _check_rows(plain.count(b"\n"))
     rows = _filled_lines(plain) if kind.content_type == NDJSON else _json_rows(plain.removeprefix(_BOM_UTF8))
     if not rows:
         raise Problem(HTTPStatus.BAD_REQUEST, "the body has no row; send at least one")
+    _check_rows(rows)
     return Body(stored=stored, content_type=kind.content_type, encoding=kind.encoding, plain=plain, rows=rows, received_at=received_at, plain_size=len(plain))
 
 
@@ -167,6 +170,12 @@ def _check_plain(size: int, most: int) -> None:
     if size > most:
         detail = f"a body has at most {most:,} bytes once it is unpacked; send its rows in several posts"
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, limit_bytes=most)
+
+
+def _check_rows(count: int) -> None:
+    if count > MAX_ROWS:
+        detail = f"a body has at most {MAX_ROWS:,} lines, or elements of an array; send its rows in several posts"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, limit_rows=MAX_ROWS)
 
 
 def _check_text(plain: bytes) -> None:

@@ -102,7 +102,7 @@ class GatewayClient:
         transport, sleep: Of tests.
 
     Raises:
-        ClientError: If a certificate file cannot be used.
+        ClientError: If a certificate file cannot be used, or the key is none.
     """
 
     def __init__(
@@ -118,6 +118,10 @@ class GatewayClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
+        key = key.strip()  # of a file with the line ends of Windows
+        if not key.isascii() or not key.isprintable():
+            # Said here: further down the header would be refused with its value in the message.
+            raise ClientError("the API key holds characters that no key has", "give it as `tidemark key create` printed it: one line that begins with tmk_")
         self._on_retry = on_retry
         self._retrying = Retrying(
             retry=retry_if_exception_type(_AgainError),
@@ -185,7 +189,10 @@ class GatewayClient:
         try:
             return self._retrying(attempt)
         except _AgainError as error:
-            raise GatewayUnavailable(f"{self.url}: {error}", "the same post may be sent again: events that are there already count once") from None
+            hint = "the same post may be sent again: events that are there already count once"
+            if self.url.startswith("https:") and isinstance(error.__cause__, httpx.RemoteProtocolError | httpx.ReadError):
+                hint += "; a gateway that wants certificates of devices breaks off without one that it trusts: --cert and --cert-key"
+            raise GatewayUnavailable(f"{self.url}: {error}", hint) from None
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:  # noqa: ANN401 - what httpx takes
         """One request; answers that settle nothing are `_AgainError`, refusals `PostRefused`."""
@@ -193,7 +200,7 @@ class GatewayClient:
             answer = self._http.request(method, path, **arguments)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
             raise PostRefused(0, f"{self.url}: {error}", hint="the address must look like https://host:port") from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             distrust = _certificate_error(error)
             if distrust:
                 raise PostRefused(0, f"{self.url}: {distrust}", hint="name the authority that signed the gateway's certificate: --ca FILE") from None
@@ -242,7 +249,7 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _certificate_error(error: BaseException | None) -> str | None:
-    """Why a certificate was not trusted, or ours was not taken; None where an error is about something else."""
+    """Why the gateway's certificate was not trusted; None where an error is about something else."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {error.verify_message}"

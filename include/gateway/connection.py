@@ -56,6 +56,17 @@ class Guard:
     idle: dict[GuardedProtocol, None] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
 
+    def make_room(self) -> bool:
+        """Ends the connection that has been idle longest. Returns whether there was one."""
+        oldest = next(iter(self.idle), None)
+        if oldest is None:
+            self.refused["connections"] += 1
+            return False
+        self.refused["idle"] += 1
+        oldest.transport.abort()
+        oldest.leave_idle()
+        return True
+
     async def tend(self, state: ServerState) -> None:
         """Ends what takes too long, every second until it is cancelled."""
         loop = asyncio.get_running_loop()
@@ -95,17 +106,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Takes a connection, if need be in the place of an idle one."""
         super().connection_made(transport)
         self.head_since = self.loop.time()
-        if len(self.connections) > self.guard.connections:
-            oldest = next(iter(self.guard.idle), None)
-            if oldest is None:
-                self.guard.refused["connections"] += 1
-                self.is_deaf = True
-                transport.write(_problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being served; try again after Retry-After seconds"))
-                transport.close()
-                return
-            self.guard.refused["idle"] += 1
-            oldest.transport.abort()
-            oldest.leave_idle()
+        if len(self.connections) > self.guard.connections and not self.guard.make_room():
+            self.is_deaf = True
+            transport.write(_problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being served; try again after Retry-After seconds"))
+            transport.close()
+            return
         self.guard.idle[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -19,6 +19,7 @@ from include.gateway.problems import Problem
 from include.landing.posts import GroupName, Post, frame, new_group
 
 COMMITS = 8  # groups that are written at the same time; each mostly waits for the disk
+KEY_SHARE = 2  # one key has at most half of the memory for bodies, so that it cannot keep the others out
 RETRY_BUSY_S, RETRY_ZONE_S = 1, 5
 
 logger = logging.getLogger("tidemark.gateway")
@@ -32,7 +33,7 @@ class Store(Protocol):
 
 
 class Budget:
-    """Bytes of bodies that are being received or wait to be stored. One key has at most half of them, so that it cannot keep the others out.
+    """Bytes of bodies that are being received or wait to be stored. One key has at most its share of them.
 
     Args:
         limit: Most bytes.
@@ -52,7 +53,7 @@ class Budget:
 
         def reserve(size: int) -> None:
             nonlocal held
-            if self.used + size > self.limit or self._by_key[key_id] + size > self.limit // 2:
+            if self.used + size > self.limit or self._by_key[key_id] + size > self.limit // KEY_SHARE:
                 detail = "more posts wait to be stored than the gateway may hold in memory; send the same body again after Retry-After seconds"
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_BUSY_S)})
             self.used += size
@@ -111,6 +112,7 @@ class Intake:
         self._store, self._group_s, self._group_bytes = store, group_ms / 1000, group_bytes
         self._on_failure, self._on_stored = on_failure, on_stored
         self._groups: dict[tuple[str, str], _Group] = {}
+        self._due: dict[tuple[str, str], None] = {}  # groups whose time is over, that which has been so longest first
         self._commits: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(COMMITS, thread_name_prefix="commit")
         self.waiting = 0  # posts that have no receipt yet
@@ -133,7 +135,7 @@ class Intake:
             group = None
         if group is None:
             group = self._groups[key] = _Group(stream, caller.tenant_id)
-            group.timer = loop.call_later(self._group_s, self._close, group)
+            group.timer = loop.call_later(self._group_s, self._end_wait, group)
         post = _Waiting(caller.key_id, body, loop.create_future())
         group.posts.append(post)
         group.size += size
@@ -158,13 +160,26 @@ class Intake:
             await asyncio.wait(self._commits)
         self._threads.shutdown()
 
+    def _end_wait(self, group: _Group) -> None:
+        """Closes a group whose time is over, once it can be written: until then it would only keep others of its kind from sharing its file."""
+        if len(self._commits) < COMMITS:
+            self._close(group)
+        else:
+            self._due[group.stream, group.tenant] = None
+
     def _close(self, group: _Group) -> None:
         if group.timer is not None:
             group.timer.cancel()
         self._groups.pop((group.stream, group.tenant), None)
+        self._due.pop((group.stream, group.tenant), None)
         task = asyncio.get_running_loop().create_task(self._commit(group))
         self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
+        task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._commits.discard(task)
+        if self._due and len(self._commits) < COMMITS:
+            self._close(self._groups[next(iter(self._due))])
 
     async def _commit(self, group: _Group) -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from typing import Any
 
 from include.contracts.json_schema import DIALECT, example_row, row_schema
 from include.contracts.model import Contract
-from include.gateway.bodies import ENCODINGS, JSON, NDJSON
+from include.gateway.bodies import ENCODINGS, JSON, MAX_ROWS, NDJSON
 from include.gateway.problems import MEDIA_TYPE
 from include.gateway.receipts import Receipt
 
@@ -28,8 +28,8 @@ INTRODUCTION = """\
 Devices, tills and shops post events; `202` means that the bytes are on disk, and its receipt tells later what became of each row.
 
 **Body.** A JSON object, a JSON array of objects, or NDJSON (an object a line), in UTF-8, as it is or compressed with gzip or zstd: at most {body_bytes:,} bytes
-as sent and {plain_bytes:,} unpacked. Rows that break their contract do not stop the others: they go to the quarantine, and the receipt says why.
-With `?validate=strict` the answer says so at once, and nothing is stored if any row fails.
+as sent and {plain_bytes:,} unpacked, and {most_rows:,} lines or elements. Rows that break their contract do not stop the others: they go to the quarantine,
+and the receipt says why. With `?validate=strict` the answer says so at once, and nothing is stored if any row fails.
 
 **Sending again.** 429 and 503: the same body again after `Retry-After` seconds. No answer, 408 or 5xx: the same body again, later and later, by chance.
 Any other 4xx: mend the request first. The same body again does no harm: each event has an identity, and a copy of one is counted as `duplicate`.
@@ -42,7 +42,7 @@ PROBLEMS: dict[HTTPStatus, str] = {
     HTTPStatus.FORBIDDEN: "The key is good and not for this stream; `detail` names those that it may use.",
     HTTPStatus.NOT_FOUND: "There is no such stream, or no such receipt for this key's tenant.",
     HTTPStatus.REQUEST_TIMEOUT: "The body came too slowly. Send it again, in smaller posts.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large, as sent or unpacked. Send its rows in several posts.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large, as sent or unpacked, or has too many rows. Send its rows in several posts.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The content type or encoding is none that the gateway takes; the headers `Accept` and `Accept-Encoding` name them.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "Only with `validate=strict`: rows break the contract; `refused` says which and how. Nothing was stored.",
     HTTPStatus.TOO_MANY_REQUESTS: "The key posts more often than it may. Send the same body again after `Retry-After` seconds.",
@@ -118,7 +118,7 @@ def openapi_document(contracts: Sequence[Contract], limits: Limits) -> Part:
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
-        "info": {"title": "Tidemark gateway", "version": VERSION, "description": INTRODUCTION.format(**vars(limits))},
+        "info": {"title": "Tidemark gateway", "version": VERSION, "description": INTRODUCTION.format(**vars(limits), most_rows=MAX_ROWS)},
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
         "tags": [
@@ -296,7 +296,7 @@ def _schemas() -> Part:
             "detail": text,
             "streams": {"type": "array", "items": text, "description": "404: streams that the key may use."},
             "limit_bytes": {"type": "integer", "description": "413: largest body, as sent or unpacked."},
-            "limit_rows": {"type": "integer", "description": "413: most rows that `validate=strict` judges at once."},
+            "limit_rows": {"type": "integer", "description": "413: most lines or elements of a body, or rows that `validate=strict` judges at once."},
             "rows": {"type": "integer", "description": "422: rows of the body."},
             "refused_rows": {"type": "integer", "description": "422: rows that break the contract."},
             "refused": {"type": "array", "items": {"$ref": "#/components/schemas/BadRow"}, "description": "422: the first of them, and what is wrong."},

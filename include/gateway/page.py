@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from include.contracts.json_schema import example_row, rules
 from include.contracts.model import Contract, Field, LogicalType
+from include.gateway.bodies import MAX_ROWS
 from include.gateway.openapi import PROBLEMS, Limits, example_receipt, openapi_document
 
 _FOLDER = Path(__file__).parent
@@ -64,6 +65,7 @@ def render_page(contracts: Sequence[Contract], limits: Limits, address: str, sty
         style=Markup(style),  # noqa: S704 - a file of ours
         address=address,
         limits=limits,
+        most_rows=MAX_ROWS,
         streams=streams,
         first=first,
         receipt=example_receipt(first["name"]),

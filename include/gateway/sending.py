@@ -133,6 +133,9 @@ def portions(path: Path, rows: int = ROWS) -> Iterator[Portion]:
         try:
             for lines, found in json_lines(Source(0, stream, file_format, compression)):
                 for line, number in zip(lines, found.tolist(), strict=True):
+                    if numbers and len(line) >= BYTES:  # a long row goes alone: the gateway may refuse it, and not its neighbours
+                        yield Portion(b"\n".join(waiting), tuple(numbers))
+                        waiting, numbers, size = [], [], 0
                     # An element of an array may have line ends between its tokens, or be missing, which is an error of its row.
                     waiting.append(line.translate(_ONE_LINE) or b"null")
                     numbers.append(number)

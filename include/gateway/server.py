@@ -20,8 +20,9 @@ from include.gateway.app import Parts, make_app
 from include.gateway.background import Repeated
 from include.gateway.connection import Guard, GuardedProtocol
 from include.gateway.disk import ZoneWatch, sweep_scratch
+from include.gateway.handshakes import BACKLOG, TlsListener
 from include.gateway.health import health_router, readiness
-from include.gateway.intake import Budget, Intake
+from include.gateway.intake import KEY_SHARE, Budget, Intake
 from include.gateway.keys.ring import REFRESH_S, KeyRing
 from include.gateway.metrics import Metrics, State
 from include.gateway.openapi import Limits
@@ -32,10 +33,8 @@ from include.gateway.strict import refuse_bad_rows
 from include.gateway.tls import RENEW_S, ServerTls, server_tls, tls_options
 from include.landing.object_store import ObjectStore
 from include.landing.zone import Zone
-from include.settings import Settings
+from include.settings import Settings, SettingsError
 
-BACKLOG = 4096
-HANDSHAKE_S = 10.0
 STOP_S = 8  # the supervisor kills after 15
 SPARE_FILES = 200  # descriptors that are not connections
 SWEEP_EVERY_S = 3600.0
@@ -61,6 +60,7 @@ class GatewayServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, guard: Guard, intake: Intake) -> None:
         super().__init__(config)
         self._guard, self._intake = guard, intake
+        self._listener: TlsListener | None = None
         self._tending: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -75,13 +75,15 @@ class GatewayServer(uvicorn.Server):
             made: asyncio.Protocol = config.http_protocol_class(config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop)  # type: ignore[call-arg]
             return made
 
-        handshake = HANDSHAKE_S if config.ssl else None
+        self.servers = []
         try:
-            server = await loop.create_server(protocol, config.host, config.port, ssl=config.ssl, ssl_handshake_timeout=handshake, backlog=BACKLOG)
+            if config.ssl is not None:
+                self._listener = TlsListener(config.host, config.port, config.ssl, protocol, self._guard, self.server_state)
+            else:
+                self.servers = [await loop.create_server(protocol, config.host, config.port, backlog=BACKLOG)]
         except OSError as error:
             await self.lifespan.shutdown()
             raise GatewayError(f"cannot listen on {config.host}:{config.port}: {error.strerror}; stop what does, or set TIDEMARK_GATEWAY_PORT") from error
-        self.servers = [server]
         self._tending = loop.create_task(self._guard.tend(self.server_state))
         self.started = True
         scheme = "https" if config.ssl else "http"
@@ -90,6 +92,8 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes nothing more, stores and acknowledges what it has, and ends."""
         self._intake.flush()
+        if self._listener is not None:
+            self._listener.close()
         try:
             await super().shutdown(sockets)
         finally:
@@ -102,9 +106,14 @@ def make_server(settings: Settings) -> GatewayServer:
 
     Raises:
         ZoneError: If the zone's address is none.
-        SettingsError: If certificate, key or authority cannot be used.
+        SettingsError: If certificate, key or authority cannot be used, or a body that is not too large would never find room.
     """
     tls = server_tls(settings)
+    if settings.gateway_body_bytes > settings.gateway_pending_bytes // KEY_SHARE:
+        raise SettingsError(
+            f"TIDEMARK_GATEWAY_PENDING_BYTES ({settings.gateway_pending_bytes}) must be at least {KEY_SHARE} times TIDEMARK_GATEWAY_BODY_BYTES "
+            f"({settings.gateway_body_bytes}): no key has more than that share, so its largest bodies would be told to come again for ever"
+        )
     keys = KeyRing(settings.home / "gateway" / "keys.json")
     store = ObjectStore(settings.zone_url, "TIDEMARK_LANDING_URL")
     watch = ZoneWatch(store, settings.gateway_free_bytes)

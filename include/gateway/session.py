@@ -24,14 +24,15 @@ def open_client(
 
     Args:
         url: Address of the gateway.
-        key: API key.
+        key: API key. The one of this machine is shown to the gateway of this machine and to no other.
         ca, certificate, patience_s, on_retry: See `GatewayClient`.
 
     Raises:
         ClientError: If there is no key, or a certificate file cannot be used.
     """
     settings = get_settings()
-    key = key or read_secrets(settings.secrets_path).get(OWN_KEY)
+    if not key and (url is None or url.rstrip("/") == settings.gateway_address.rstrip("/")):
+        key = read_secrets(settings.secrets_path).get(OWN_KEY)
     if not key:
         raise ClientError("a post needs an API key", "make one with `tidemark key create` and give it as TIDEMARK_API_KEY")
     return GatewayClient(url or settings.gateway_address, key, ca=ca or settings.gateway_ca, certificate=certificate, patience_s=patience_s, on_retry=on_retry)

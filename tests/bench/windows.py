@@ -160,7 +160,7 @@ def slowest_models(since: float) -> dict[str, float]:
 
 
 def plans(folder: Path) -> dict[str, Any]:
-    """How PostgreSQL removes and recomputes what the newest batch touched, model by model, in a transaction that is taken back.
+    """How PostgreSQL recomputes and removes what the newest batch touched, model by model, in a transaction that is taken back.
 
     Returns:
         By model: touched buckets, scans of the select and of the delete with their pages, and milliseconds of both.
@@ -188,7 +188,9 @@ def plans(folder: Path) -> dict[str, Any]:
             count = connection.execute(f"select count(*) from touched__{node.alias}").fetchone()  # type: ignore[arg-type]
             same = " and ".join(f"stored.{column} = touched.{column}" for column in bucket)
             select = _explained(connection, node.compiled_code)
+            connection.execute("savepoint before_delete")
             delete = _explained(connection, f"delete from {relation} as stored using touched__{node.alias} as touched where {same}")
+            connection.execute("rollback to savepoint before_delete")  # the next level reads these rows
             found[node.alias] = {
                 "buckets": count[0] if count else 0,
                 "rows": select["rows"],
@@ -214,7 +216,7 @@ def _explained(connection: Any, statement: str) -> dict[str, Any]:
         and not str(node.get("Relation Name", "")).startswith("touched__")
     ]
     return {
-        "rows": nodes[0]["Actual Rows"] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1]["Actual Rows"],
+        "rows": round((nodes[0] if nodes[0]["Node Type"] != "ModifyTable" else nodes[1])["Actual Rows"]),
         "pages": top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"],
         "ms": round(top["Planning Time"] + top["Execution Time"]),
         "scans": scans,

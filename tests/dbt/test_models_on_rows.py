@@ -16,11 +16,19 @@ from tests.conftest import Warehouse
 from tests.support.marts import MICRO_BATCH, build_marts
 from tests.support.payloads import at, order, telemetry
 from tests.support.scenario import File, land
+from tests.support.twin_story import TWINS
+from tests.support.window_story import WINDOWS
 
 CASES = 150
 HOT = {
     "fct_device_reading_hourly": "hour_at = timestamptz '2026-03-30 10:00+00'",
     "fct_device_reading_daily": "reading_date = date '2026-03-30'",
+    "int_maintenance__device_baseline_daily": "reading_date = date '2026-03-30'",
+    "int_maintenance__reading_known_daily": "reading_date = date '2026-03-30'",
+    "fct_device_health_daily": "health_date = date '2026-03-30'",
+    "feat_device_daily": "feature_date = date '2026-03-30'",
+}
+HOT_WINDOWS = {
     "fct_device_window_1min": "window_at = timestamptz '2026-03-30 10:00+00'",
     "fct_device_window_5min": "window_at = timestamptz '2026-03-30 10:00+00'",
     "fct_device_window_15min": "window_at = timestamptz '2026-03-30 10:00+00'",
@@ -30,16 +38,14 @@ HOT = {
     "fct_device_sliding_1h": "window_end_at = timestamptz '2026-03-30 10:05+00'",
     "int_maintenance__device_activity_hourly": "hour_at = timestamptz '2026-03-30 10:00+00'",
     "int_maintenance__device_activity_daily": "activity_date = date '2026-03-30'",
-    "int_maintenance__device_baseline_daily": "reading_date = date '2026-03-30'",
-    "int_maintenance__reading_known_daily": "reading_date = date '2026-03-30'",
-    "fct_device_health_daily": "health_date = date '2026-03-30'",
+}
+HOT_TWINS = {
     "fct_device_event": "hour_at = timestamptz '2026-03-30 08:00+00'",
     "fct_machine_state_5min": "window_at = timestamptz '2026-03-30 10:00+00'",
     "fct_pattern_match": "hour_at = timestamptz '2026-03-30 08:00+00'",
     "int_maintenance__device_firmware_hourly": "hour_at = timestamptz '2026-03-30 08:00+00'",
     "int_maintenance__device_reported_change": "hour_at = timestamptz '2026-03-30 08:00+00'",
     "rpt_device_twin": "no_time = true",
-    "feat_device_daily": "feature_date = date '2026-03-30'",
 }
 
 
@@ -179,8 +185,14 @@ def rows_read(plan: dict[str, Any]) -> int:
     return own + sum(rows_read(child) for child in plan.get("Plans", []))
 
 
-def test_a_small_change_does_not_read_history(deployed: Warehouse, tmp_path: Path) -> None:
-    """Thirty machines report for three months every half hour and are restarted every four hours; three of them change in one bucket each."""
+# The longest window of the first is 28 days; windows of devices look an hour back, and a day makes many rows of them.
+@pytest.mark.parametrize(
+    ("start", "hot", "selector", "exclude"),
+    [("2026-01-01", HOT, MICRO_BATCH, "tag:windows+"), ("2026-03-24", HOT_WINDOWS, WINDOWS, None), ("2026-03-24", HOT_TWINS, TWINS, None)],
+    ids=["days", "windows", "twins"],
+)
+def test_a_small_change_does_not_read_history(start: str, hot: dict[str, str], selector: str, exclude: str | None, deployed: Warehouse, tmp_path: Path) -> None:
+    """Thirty machines report for three months, or for eight days, every half hour and restart every four; three of them change in one bucket each."""
     with connect(Role.OWNER) as connection:
         connection.execute("select ops.ensure_partitions('device_telemetry', '2026-01-01', '2026-04-01')")
         connection.execute(
@@ -188,9 +200,10 @@ def test_a_small_change_does_not_read_history(deployed: Warehouse, tmp_path: Pat
             insert into raw.device_telemetry (tenant_id, event_id, event_at, _arrived_at, _known_at, _landed_at, _batch_id, _file_id, _row_number,
                 _content_hash, device_id, device_type, temperature_c, vibration_x_mm_s, firmware_version)
             select 'default', substr(sha256(convert_to(machine || ' ' || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1,
-                '\\x00', 'm' || machine, 'machine_controller', 60, 2, '1.0'
-            from generate_series(1, 30) as machine, generate_series(timestamptz '2026-01-01', '2026-03-31 23:30', interval '30 minutes') as t
-            """
+                '\\x00', 'm' || machine, 'machine_controller', 60, 2
+            from generate_series(1, 30) as machine, generate_series(%s::timestamptz, '2026-03-31 23:30', interval '30 minutes') as t
+            """,
+            (start,),
         )
         connection.execute("select ops.ensure_partitions('device_events', '2026-01-01', '2026-04-01')")
         connection.execute(
@@ -199,21 +212,22 @@ def test_a_small_change_does_not_read_history(deployed: Warehouse, tmp_path: Pat
                 _content_hash, device_id, device_type, event_type, event_code)
             select 'default', substr(sha256(convert_to(machine || kind || t, 'UTF8')), 1, 16), t, t, t, t, 1, 1, 1,
                 '\\x00', 'm' || machine, 'machine_controller', kind, code
-            from generate_series(1, 30) as machine, generate_series(timestamptz '2026-01-01', '2026-03-31 20:00', interval '4 hours') as t,
+            from generate_series(1, 30) as machine, generate_series(%s::timestamptz, '2026-03-31 20:00', interval '4 hours') as t,
                 (values ('error', 'E1'), ('restart', 'watchdog'), ('state_change', 'running')) as happened (kind, code)
-            """
+            """,
+            (start,),
         )
         connection.execute("insert into ops.stream_state (stream, last_batch_id) values ('device_telemetry', 1), ('device_events', 1)")
-    build_marts(MICRO_BATCH)
+    build(selector, fix_horizon(), exclude=exclude, run_tests=False)
     variables = {"build_id": "plan", "horizon": {"device_telemetry": 1, "device_events": 1}}
-    result = run_dbt(["compile", "--select", *HOT, "--vars", json.dumps(variables)], tmp_path, load_manifest())
+    result = run_dbt(["compile", "--select", *hot, "--vars", json.dumps(variables)], tmp_path, load_manifest())
     nodes = [item.node for item in result.results if item.node.resource_type.value == "model"]
     compiled = {node.name: node.compiled_code for node in nodes}
     with connect(Role.TRANSFORMER) as connection:
         for table in ("raw.device_telemetry", *(f"{node.schema}.{node.alias}" for node in nodes)):
             with connect(Role.OWNER if table.startswith("raw.") else Role.TRANSFORMER) as other:
                 other.execute(f"analyze {table}")
-        for name, condition in HOT.items():
+        for name, condition in hot.items():
             column, _, value = condition.partition(" = ")
             connection.execute(
                 f"create temporary table touched__{name} as "
@@ -222,5 +236,5 @@ def test_a_small_change_does_not_read_history(deployed: Warehouse, tmp_path: Pat
             connection.execute(f"analyze touched__{name}")
             plan = connection.execute(f"explain (analyze, format json) {compiled[name]}").fetchone()
             assert plan is not None
-            # A day is 144 readings of the three machines and 1,440 of all; the longest window is 28 days of three. The table holds 129,600.
+            # A day is 144 readings of the three machines and 1,440 of all; the longest window is 28 days of three. The tables hold 129,600 and 34,560 rows.
             assert 0 < rows_read(plan[0][0]["Plan"]) < 2_000, name

@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from include.file_index.storage import take_snapshot
-from include.transform.invocation import manifest_json
+from include.transform.invocation import load_manifest
 from include.transform.trace import TraceError, trace
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
@@ -16,20 +16,27 @@ from tests.conftest import Warehouse
 MART_SCHEMAS = {"core", "maintenance", "customers", "platform", "features"}
 
 
-def marts() -> dict[str, list[str]]:
-    """The grain of each mart, as its test says it."""
-    nodes = manifest_json()["nodes"]
-    return {
-        f"{nodes[test['attached_node']]['schema']}.{nodes[test['attached_node']]['alias']}": test["test_metadata"]["kwargs"]["columns"]
-        for test in nodes.values()
-        if test["resource_type"] == "test" and test["test_metadata"]["name"] == "unique_combination" and nodes[test["attached_node"]]["schema"] in MART_SCHEMAS
-    }
+def marts() -> dict[str, tuple[list[str], dict]]:
+    """Key columns and configuration of each mart."""
+    found = {}
+    for node in load_manifest().nodes.values():
+        if node.resource_type.value == "model" and node.schema in MART_SCHEMAS:
+            found[f"{node.schema}.{node.alias}"] = (list(node.columns), node.config.to_dict())
+    return found
 
 
 def test_one_row_of_each_mart_leads_to_its_bytes(built: Warehouse) -> None:
     take_snapshot(date(2026, 3, 10))
     seen = 0
-    for table, grain in marts().items():
+    for table, (columns, config) in marts().items():
+        unique = [index["columns"] for index in config.get("indexes") or [] if index.get("unique")]
+        grain = (
+            unique[0]
+            if unique
+            else [
+                name for name in columns if name in {"tenant_id", "file_id", "stream", "arrived_date", "error_code", "mart_name", "date_day", "snapshot_date"}
+            ]
+        )
         with connect(Role.OWNER) as connection:
             listed = ", ".join(f"{name}::text" for name in grain)
             row = connection.execute(f"select {listed} from {table} order by {', '.join(grain)} limit 1").fetchone()  # type: ignore[call-overload]

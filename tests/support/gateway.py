@@ -73,10 +73,12 @@ class Gateway:
             if not self.logged.wait_for(lambda: text in self.log, TIMEOUT_S):
                 raise TimeoutError(f"the gateway never logged {text!r}:\n{self.log}")
 
-    def post(self, content: bytes, *, stream: str = STREAM, content_type: str = "application/x-ndjson", encoding: str | None = None) -> httpx.Response:
+    def post(
+        self, content: bytes, *, stream: str = STREAM, content_type: str = "application/x-ndjson", encoding: str | None = None, query: str = ""
+    ) -> httpx.Response:
         """Posts a body."""
         headers = {**self.headers, "Content-Type": content_type, **({"Content-Encoding": encoding} if encoding else {})}
-        return httpx.post(f"{self.url}/v1/streams/{stream}/events", content=content, headers=headers, timeout=TIMEOUT_S)
+        return httpx.post(f"{self.url}/v1/streams/{stream}/events{query}", content=content, headers=headers, timeout=TIMEOUT_S)
 
     def request(self, *headers: str, method: str = "POST", path: str = f"/v1/streams/{STREAM}/events") -> bytes:
         """Head of a request that names host, key and NDJSON, and the given headers, as bytes for a socket."""

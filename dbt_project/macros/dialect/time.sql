@@ -18,9 +18,9 @@
     ({{ column }} at time zone {{ time_zone }})::date
 {%- endmacro %}
 
-{#- Relation of the time zones that the database knows: name. A name from outside must be one of them before it stands behind `at time zone`. -#}
+{#- Relation of the time zones that the database knows: time_zone_name. A name from outside must be one of them before it stands behind `at time zone`. -#}
 {% macro time_zones() -%}
-    pg_catalog.pg_timezone_names
+    (select name as time_zone_name from pg_catalog.pg_timezone_names)
 {%- endmacro %}
 
 {#- UTC date of a timestamp. -#}

@@ -143,7 +143,7 @@ select * from windows
         {%- for column in registry_columns() %}
         any_value({{ column }}) as {{ column }},
         {%- endfor %}
-{{ merged_measures() }},
+        {{ merged_measures() }},
         {{ min_by('first_value', seconds_of('first_at')) }} as first_value,
         {{ max_by('last_value', seconds_of('last_at')) }} as last_value,
         min(first_at) as first_at,
@@ -192,14 +192,32 @@ grouped as (
             'dim_device': {'select': moved_by_registry('window_at', 'stored.window_at', "stored.window_at + interval '" ~ length ~ "'")},
         },
         'definition': definition_of(device_windows(below, length)),
-        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at']}, {'columns': ['window_at']}],
+        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_at']}],
         'tags': ['micro_batch', 'windows'],
     }) }}
 {%- endmacro %}
 
 {#- Fingerprint of SQL that macros write, the same in every database. -#}
 {% macro definition_of(written) -%}
-    {{ return(local_md5(written | replace(target.database, ''))) }}
+    {{ return(local_md5(written | replace(this.database, ''))) }}
+{%- endmacro %}
+
+{#- Touched ends of sliding windows whose last 5 minutes have readings. Looked up from the touched ones, so that it does not matter how many are stored. -#}
+{% macro touched_steps(relation) -%}
+    {%- if in_unit_test() or not execute -%}
+    select distinct tenant_id, device_id, window_at + interval '5 minutes' as window_end_at from {{ relation }}
+    {%- else -%}
+    select touched.tenant_id, touched.device_id, touched.window_end_at
+    from {{ touched_name() }} as touched
+    where exists (
+        select 1
+        from {{ relation }} as step
+        where
+            step.tenant_id = touched.tenant_id
+            and step.device_id = touched.device_id
+            and step.window_at = touched.window_end_at - interval '5 minutes'
+    )
+    {%- endif -%}
 {%- endmacro %}
 
 {#-
@@ -211,12 +229,7 @@ with
 
 steps as (
 
-    select distinct
-        step.tenant_id,
-        step.device_id,
-        step.window_at + interval '5 minutes' as window_end_at
-    from {{ ref('fct_device_window_5min') }} as step
-    where {{ is_touched({'tenant_id': 'step.tenant_id', 'device_id': 'step.device_id', 'window_end_at': "step.window_at + interval '5 minutes'"}) }}
+    {{ touched_steps(ref('fct_device_window_5min')) }}
 
 ),
 
@@ -274,7 +287,7 @@ grouped as (
             'dim_device': {'select': moved_by_registry('window_end_at', "stored.window_end_at - interval '" ~ length ~ "'", 'stored.window_end_at')},
         },
         'definition': definition_of(sliding_windows(length)),
-        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at']}, {'columns': ['window_end_at']}],
+        'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_end_at']}],
         'tags': ['micro_batch', 'windows'],
     }) }}
 {%- endmacro %}

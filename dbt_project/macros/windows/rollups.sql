@@ -50,7 +50,7 @@ select * from rolled_up
         'event_time': 'window_at',
         'inputs': {of: at_mapping},
         'definition': definition_of(merged_measures() ~ definition),
-        'indexes': [{'columns': ['window_at', 'tenant_id'] + ids}],
+        'indexes': [{'columns': ['window_at', 'tenant_id'] + ids + ['metric_code'], 'unique': true}],
         'tags': ['micro_batch', 'maintenance', 'windows'],
     }) }}
 {%- endmacro %}

@@ -44,7 +44,7 @@
         span.device_id,
         day::date as activity_date
     from {{ spans }} as span
-    cross join lateral generate_series(
+    cross join generate_series(
         {{ date_of('span.span_from') }}::timestamp - interval '1 day', {{ date_of('span.span_to') }}::timestamp + interval '1 day', interval '1 day'
     ) as day
 {%- endmacro %}
@@ -63,14 +63,32 @@
             {{ start_of_date('changed.activity_date') }} as span_to
         from {changes} as changed
     ),
+    reached as (
+        select
+            changed_span.*,
+            -- Sessions do not overlap: of those that started earlier only the last can reach the day before. The index finds it, however many there are.
+            coalesce(
+                (
+                    select max(before.started_at)
+                    from {this} as before
+                    where
+                        before.tenant_id = changed_span.tenant_id
+                        and before.device_id = changed_span.device_id
+                        and before.started_at < changed_span.span_from - interval '1 day'
+                ),
+                '-infinity'
+            ) as first_started_at
+        from changed_span
+    ),
     stored_span as (
         select distinct stored.tenant_id, stored.device_id, stored.started_at as span_from, stored.ended_at as span_to
-        from changed_span
+        from reached
         inner join {this} as stored
-            on stored.tenant_id = changed_span.tenant_id
-            and stored.device_id = changed_span.device_id
-            and stored.started_at < changed_span.span_from + interval '2 days'
-            and stored.ended_at >= changed_span.span_from - interval '1 day'
+            on stored.tenant_id = reached.tenant_id
+            and stored.device_id = reached.device_id
+            and stored.started_at >= reached.first_started_at
+            and stored.started_at < reached.span_from + interval '2 days'
+            and stored.ended_at >= reached.span_from - interval '1 day'
     ),
     near as ({{ days_around('(select * from changed_span union select * from stored_span)') }}),
     found as ({{ runs_of('(select part.* from near inner join {input} as part using (tenant_id, device_id, activity_date))') }})

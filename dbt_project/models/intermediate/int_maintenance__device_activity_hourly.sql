@@ -1,4 +1,4 @@
--- Grain: one row per tenant, device and run of readings within an hour (UTC), by its start: readings that follow each other within the gap of the device's type.
+-- Grain: one row per tenant, device and run of readings within an hour (UTC), by its start: readings within the gap of the device's type.
 -- Additive: reading_count. Half way to sessions (macros/windows/sessions.sql): the hour is what a changed minute touches.
 {{
     config(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from include.gateway.bodies import MAX_ROWS
 from tests.support.gateway import Gateway, read_all, running_gateway, status_of
 
 ROW = b'{"device_id": "m-1"}'
@@ -63,15 +64,28 @@ def test_bombs_take_little_memory(gateway: Gateway, content_type: str) -> None:
 
 
 def test_the_worst_bodies_that_fit_take_little_memory(gateway: Gateway) -> None:
-    shapes = {"brackets": b"[" + b"[]," * (5 * MIB) + b"[]]", "numbers": b"[" + b"0," * (7 * MIB) + b"0]", "lines": b"1\n" * (7 * MIB)}
-    for name, plain in shapes.items():
+    most = MAX_ROWS - 1
+    shapes = {"brackets": b"[" + b"[" * 500 + b"]" * 500 + b",[]" * most + b"]", "numbers": b"[0" + b",0" * most + b"]", "lines": b"1\n" * most}
+    shapes |= {"line ends": b"{" + b"\n" * most + b"}"}
+    for name, text in shapes.items():
         before = gateway.reset_peak()
         content_type = "application/x-ndjson" if name == "lines" else "application/json"
-        stored = gzip.compress(plain, 9)
+        stored = gzip.compress(text + b" " * (15 * MIB - len(text)), 9)
         answer = gateway.post(stored, content_type=content_type, encoding="gzip")
         grown = (gateway.peak() - before) / MIB
         assert answer.status_code == 202, answer.text
         assert grown < 250, f"{name}: {grown:.0f} MiB"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "text"), [("application/x-ndjson", b"\n" * (15 * MIB) + b"{}"), ("application/json", b"{" + b"\n" * (15 * MIB) + b"}")]
+)
+def test_blank_lines_take_little_memory_where_they_are_judged(gateway: Gateway, content_type: str, text: bytes) -> None:
+    before = gateway.reset_peak()
+    answer = gateway.post(gzip.compress(text, 9), content_type=content_type, encoding="gzip", query="?validate=strict")
+    grown = (gateway.peak() - before) / MIB
+    assert (answer.status_code, answer.json()["limit_rows"]) == (413, MAX_ROWS)
+    assert grown < 250, f"{grown:.0f} MiB"
 
 
 def test_ten_thousand_idle_connections(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,14 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from include.gateway.client import GatewayClient, GatewayUnavailable
 from include.gateway.keys import administration
 from include.landing import land_pending
 from include.landing.posts import locate
 from include.settings import REPOSITORY, get_settings
 from tests.conftest import Warehouse
 from tests.support.authority import Authority, serial_of
-from tests.support.gateway import Gateway, running_gateway
+from tests.support.gateway import STREAM, Gateway, read_all, running_gateway
 from tests.support.payloads import at, telemetry
 
 IN_FORCE_S = 30
@@ -145,10 +147,28 @@ def test_devices_post_over_tls_with_a_certificate_of_their_own(house: SimpleName
         for device in (None, strangers.issue("till"), fleet.issue("old", ends=datetime(2020, 2, 1, tzinfo=UTC))):
             with pytest.raises((httpx.TransportError, ssl.SSLError)):
                 httpx.post(url, content=BODY, headers=headers, verify=secure(house.ca.certificate, device), timeout=30)
+        with GatewayClient(f"https://127.0.0.1:{gateway.port}", gateway.key, ca=house.ca.certificate, patience_s=0) as sender:
+            with pytest.raises(GatewayUnavailable) as given_up:
+                sender.post(STREAM, BODY)
+            assert "--cert" in given_up.value.hint
         with pytest.raises(httpx.TransportError):
             httpx.post(url.replace("https", "http"), content=BODY, headers=headers, timeout=30)
         assert len(gateway.posts()) == 1
         assert "Traceback" not in gateway.log
+
+
+def test_connections_that_never_agree_on_tls_make_room(house: SimpleNamespace, tmp_path: Path) -> None:
+    with running_gateway(tmp_path, gateway_connections=20, gateway_free_bytes=0, **house.settings) as gateway, ExitStack() as open_ones:
+        silent = [open_ones.enter_context(gateway.connect()) for _ in range(60)]
+        address = f"https://127.0.0.1:{gateway.port}/v1/streams/{STREAM}/events"
+        with httpx.Client(verify=secure(house.ca.certificate), timeout=60) as sender:
+            for _ in range(2):
+                answer = sender.post(address, content=b"{}", headers={**gateway.headers, "Content-Type": "application/json"})
+                assert answer.status_code == 202
+            assert gateway.connections() <= 20
+            assert read_all(silent[0]) == b""  # the oldest went
+            gateway.stop()
+            assert "Cancel" not in gateway.log  # it did not wait for those that are left
 
 
 def test_settings_of_tls_that_cannot_work_are_one_line_at_the_start(house: SimpleNamespace, tmp_path: Path) -> None:

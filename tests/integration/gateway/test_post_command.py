@@ -104,6 +104,18 @@ def test_nobody_there_is_told_with_each_try_and_the_rows(gateway: Gateway, tmp_p
     assert "may be sent again" in complained
 
 
+def test_receipts_are_told_also_where_nobody_answers_for_them(gateway: Gateway, tmp_path: Path) -> None:
+    process = start(gateway, file_of(tmp_path, readings(3)), "--wait", "--json", "--patience", "1")
+    while not gateway.posts():
+        assert process.poll() is None
+    gateway.stop()
+    said, complained = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (told,) = json.loads(said)["posts"]
+    assert (told["receipt"], told["outcome"]) == (gateway.posts()[0][0].receipt, None)
+    assert "what became of the posts cannot be asked" in complained
+
+
 @pytest.mark.parametrize(("options", "reason"), [(["--validate", "lax"], "--validate strict"), (["--cert", __file__], "--cert-key")])
 def test_options_that_make_no_sense_are_refused(gateway: Gateway, tmp_path: Path, options: list[str], reason: str) -> None:
     assert reason in post(gateway, file_of(tmp_path, readings(1)), *options, code=1)[1]

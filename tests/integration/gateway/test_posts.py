@@ -110,6 +110,8 @@ def test_what_is_no_stream_names_those_that_are(gateway: Gateway) -> None:
     assert STREAM in found["streams"]
     assert STREAM in found["detail"]
     assert problem(httpx.get(f"{gateway.url}/v2/nothing"), 404)
+    # No redirection: a sender that does not follow it, and takes what is not 4xx for success, would lose the post.
+    assert problem(httpx.post(f"{gateway.url}/v1/streams/{STREAM}/events/", content=ROW, headers=gateway.headers), 404)
     assert problem(httpx.put(f"{gateway.url}/v1/streams/{STREAM}/events", content=ROW, headers=gateway.headers), 405)
 
 

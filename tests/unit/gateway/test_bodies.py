@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.gateway.bodies import JSON, NDJSON, QUICK_BYTES, Kind, check_length, kind_of, read_body
+from include.gateway.bodies import JSON, MAX_ROWS, NDJSON, QUICK_BYTES, Kind, check_length, kind_of, read_body
 from include.gateway.model import Body
 from include.gateway.problems import Problem
 from include.landing.json_files import json_lines
@@ -89,6 +89,15 @@ def test_the_bound_is_on_the_unpacked_body(encoding: str) -> None:
     with pytest.raises(Problem) as raised:
         judged(pack(fitting + b" "), JSON, encoding)
     assert (raised.value.status, raised.value.extensions) == (413, {"limit_bytes": MOST})
+
+
+@pytest.mark.parametrize(("shape", "content_type"), [(b"[%s{}]", JSON), (b"%s{}", NDJSON)])
+def test_rows_have_a_bound(shape: bytes, content_type: str) -> None:
+    between = b"{}," if content_type == JSON else b"\n"
+    assert judged(shape % (between * (MAX_ROWS - 1)), content_type, most=4 * MAX_ROWS).rows == (MAX_ROWS if content_type == JSON else 1)
+    with pytest.raises(Problem) as raised:
+        judged(shape % (between * (MAX_ROWS + 1)), content_type, most=4 * MAX_ROWS)
+    assert (raised.value.status, raised.value.extensions) == (413, {"limit_rows": MAX_ROWS})
 
 
 @pytest.mark.parametrize(

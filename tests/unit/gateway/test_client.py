@@ -95,6 +95,7 @@ def test_the_gateway_says_when_the_same_body_may_come_again(status: int, form: C
         httpx.RemoteProtocolError("cut off"),
         httpx.WriteError("broken"),
         problem(500),
+        httpx.DecodingError("a proxy says gzip and sends something else"),
         httpx.Response(502, text="<html>Bad Gateway</html>"),
         problem(503),
         problem(408),
@@ -163,6 +164,20 @@ def test_a_certificate_that_is_not_trusted_is_no_reason_to_try_again() -> None:
 def test_an_address_that_is_none_is_refused_at_once() -> None:
     with GatewayClient("gateway:8090", "k") as client, pytest.raises(PostRefused, match="gateway:8090"):
         client.post("orders", BODY)
+
+
+@pytest.mark.parametrize("key", ["tmk_geheim\x00", "tmk_geheim\nX: y", "tmk_geh\u00e4im"])
+def test_a_key_that_is_none_is_refused_without_being_told(key: str) -> None:
+    with pytest.raises(ClientError, match="characters that no key has") as caught:
+        GatewayClient("http://gateway.test", key)
+    assert "geh" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_key_from_a_file_of_windows_is_good() -> None:
+    line = Line(accepted())
+    with GatewayClient("http://gateway.test", "tmk_abc_secret\r", transport=httpx.MockTransport(line)) as client:
+        client.post("orders", BODY)
+    assert line.requests[0].headers["authorization"] == "Bearer tmk_abc_secret"
 
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:

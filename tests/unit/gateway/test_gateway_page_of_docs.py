@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from include.contracts import load_contract
+from include.gateway import bodies
 from include.gateway.metrics import PREFIX, Metrics
 from include.gateway.openapi import PROBLEMS, Limits, openapi_document
 from include.gateway.strict import MAX_ROWS
@@ -51,3 +52,4 @@ def test_limits_are_those_of_the_settings() -> None:
     assert f"is kept {fields['gateway_idle_seconds'].default} s" in TEXT
     assert f"waits up to {fields['gateway_group_ms'].default} ms" in TEXT
     assert f"up to {MAX_ROWS:,} rows" in TEXT
+    assert f"{bodies.MAX_ROWS:,} lines or elements" in TEXT

@@ -61,6 +61,11 @@ def test_a_post_ends_at_its_rows_or_its_bytes(tmp_path: Path) -> None:
     assert b"\n".join(portion.body for portion in found).decode().split("\n") == lines
 
 
+def test_a_row_that_may_be_refused_for_its_length_goes_alone(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "f.ndjson", "\n".join(['{"n":1}', '{"n":2}', json.dumps("x" * (2 << 20)), '{"n":4}']))
+    assert [portion.numbers for portion in portions(path)] == [(1, 2), (3,), (4,)]
+
+
 def test_memory_follows_the_post_and_not_the_file(tmp_path: Path) -> None:
     line = json.dumps({"text": "x" * 4000}) + "\n"
     path = tmp_path / "large.ndjson.gz"

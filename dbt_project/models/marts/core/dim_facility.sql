@@ -24,13 +24,13 @@ devices as (
         version.is_current,
         version.registry_status,
         -- A name that the database does not know would stop every query that uses it.
-        zone.name as time_zone_name,
+        known_zone.time_zone_name,
         version.latitude_deg,
         version.longitude_deg,
         version.valid_from_at,
         version._batch_id
     from {{ touched_rows(ref('dim_device')) }} as version
-    left join {{ time_zones() }} as zone on version.time_zone_name = zone.name
+    left join {{ time_zones() }} as known_zone on version.time_zone_name = known_zone.time_zone_name
 
 ),
 
@@ -43,7 +43,7 @@ facilities as (
         facility_id,
 
         -- attributes
-        (array_agg(time_zone_name order by valid_from_at desc, device_id) filter (where time_zone_name is not null))[1] as time_zone_name,
+        (array_agg(time_zone_name order by valid_from_at desc, device_id asc) filter (where time_zone_name is not null))[1] as time_zone_name,
 
         -- measures
         count(distinct device_id) filter (where is_current and registry_status = 'active') as device_count,

@@ -74,32 +74,6 @@ daily as (
 
 ),
 
-expected as (
-
-    -- Seconds of the day in which a version was valid, over its interval; a day with two versions expects a share of each.
-    select
-        daily.tenant_id,
-        daily.device_id,
-        daily.reading_date,
-        round(sum(
-            extract(
-                epoch from
-                least(version.valid_to_at, {{ start_of_date('(daily.reading_date + 1)') }})
-                - greatest(version.valid_from_at, {{ start_of_date('daily.reading_date') }})
-            )
-            / version.reporting_interval_s
-        ) filter (where version.registry_status = 'active'))::bigint as expected_reading_count,
-        {{ last_of('version.device_key', 'version.valid_from_at') }} as device_key
-    from daily
-    inner join {{ ref('dim_device') }} as version
-        on daily.tenant_id = version.tenant_id
-        and daily.device_id = version.device_id
-        and version.valid_from_at < {{ start_of_date('(daily.reading_date + 1)') }}
-        and (version.valid_to_at is null or version.valid_to_at > {{ start_of_date('daily.reading_date') }})
-    group by daily.tenant_id, daily.device_id, daily.reading_date
-
-),
-
 completed as (
 
     select
@@ -155,10 +129,26 @@ completed as (
         -- metadata
         daily._batch_id
     from daily
-    left join expected
-        on daily.tenant_id = expected.tenant_id
-        and daily.device_id = expected.device_id
-        and daily.reading_date = expected.reading_date
+    -- Seconds of the day in which a version was valid, over its interval; a day with two versions expects a share of each. Looked up row by row: a join of two
+    -- aggregates, of whose size the planner knows nothing, compared every device with every other.
+    cross join lateral (
+        select
+            round(sum(
+                extract(
+                    epoch from
+                    least(version.valid_to_at, {{ start_of_date('(daily.reading_date + 1)') }})
+                    - greatest(version.valid_from_at, {{ start_of_date('daily.reading_date') }})
+                )
+                / version.reporting_interval_s
+            ) filter (where version.registry_status = 'active'))::bigint as expected_reading_count,
+            {{ last_of('version.device_key', 'version.valid_from_at') }} as device_key
+        from {{ ref('dim_device') }} as version
+        where
+            version.tenant_id = daily.tenant_id
+            and version.device_id = daily.device_id
+            and version.valid_from_at < {{ start_of_date('(daily.reading_date + 1)') }}
+            and (version.valid_to_at is null or version.valid_to_at > {{ start_of_date('daily.reading_date') }})
+    ) as expected
 
 )
 

@@ -1,6 +1,7 @@
 -- Grain: one row per tenant, device and session, by its start: a time in which one reading follows the other within the gap of the device's type. Additive:
 -- reading_count, duration_s. A session has no longest length and may cross days; the newest one may still go on.
--- Touched-bucket incremental, known by start and end: a reading that comes late may join two sessions, one that is removed may split one (macros/windows/sessions.sql).
+-- Touched-bucket incremental, known by start and end: a reading that comes late may join two sessions, one that is removed may split one
+-- (macros/windows/sessions.sql).
 {{
     config(
         materialized='incremental',
@@ -14,7 +15,7 @@
             },
         },
         definition=definition_of(runs_of('runs')),
-        indexes=[{'columns': ['tenant_id', 'device_id', 'started_at', 'ended_at']}, {'columns': ['started_at']}],
+        indexes=[{'columns': ['tenant_id', 'device_id', 'started_at'], 'unique': true}, {'columns': ['started_at']}],
         tags=['micro_batch', 'windows'],
     )
 }}
@@ -23,7 +24,7 @@ with
 
 runs as (
 
-    select * from {{ runs_of_touched_sessions(ref('int_maintenance__device_activity_daily')) }} as run
+    select run.* from {{ runs_of_touched_sessions(ref('int_maintenance__device_activity_daily')) }} as run
 
 ),
 

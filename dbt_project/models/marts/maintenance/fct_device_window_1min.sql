@@ -13,7 +13,7 @@
             'dim_device': {'select': moved_by_registry('window_at', 'stored.window_at', "stored.window_at + interval '1 minute'")},
         },
         definition=definition_of((device_metrics() | string) ~ completed_windows('window_at', 'a', 'b')),
-        indexes=[{'columns': ['tenant_id', 'device_id', 'window_at']}, {'columns': ['window_at']}],
+        indexes=[{'columns': ['tenant_id', 'device_id', 'window_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_at']}],
         tags=['micro_batch', 'windows'],
     )
 }}
@@ -40,10 +40,10 @@ attributed as (
 
     select
         readings.*,
-        coalesce(version.device_key, 'unregistered') as device_key,
         {%- for column in registry_columns() %}
-        version.{{ column }}{{ ',' if not loop.last }}
+        version.{{ column }},
         {%- endfor %}
+        coalesce(version.device_key, 'unregistered') as device_key
     from readings
     left join {{ ref('dim_device') }} as version
         on readings.tenant_id = version.tenant_id
@@ -65,7 +65,7 @@ measured as (
         {%- for column in registry_columns() %}
         {{ column }},
         {%- endfor %}
-        {{ 'null::double precision' if code == 'all_readings' else code }} as value,
+        {{ 'null::double precision' if code == 'all_readings' else code }} as metric_value,
         event_s,
         event_at,
         _batch_id
@@ -92,12 +92,12 @@ grouped as (
         any_value({{ column }}) as {{ column }},
         {%- endfor %}
         count(*) as reading_count,
-        {{ exact_sum('value') }} as sum_value,
-        {{ exact_sum('value::numeric * value::numeric') }} as sum_squared_value,
-        min(value) as min_value,
-        max(value) as max_value,
-        {{ min_by('value', 'event_s') }} as first_value,
-        {{ max_by('value', 'event_s') }} as last_value,
+        {{ exact_sum('metric_value') }} as sum_value,
+        {{ exact_sum('metric_value::numeric * metric_value::numeric') }} as sum_squared_value,
+        min(metric_value) as min_value,
+        max(metric_value) as max_value,
+        {{ min_by('metric_value', 'event_s') }} as first_value,
+        {{ max_by('metric_value', 'event_s') }} as last_value,
         min(event_at) as first_at,
         max(event_at) as last_at,
         max(_batch_id) as _batch_id

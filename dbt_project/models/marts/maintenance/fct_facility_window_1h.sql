@@ -13,7 +13,7 @@ grouped as (
         window_at,
         metric_code,
         {{ exact_sum('expected_reading_count') }} as expected_reading_count,
-{{ merged_measures() }},
+        {{ merged_measures() }},
         max(_batch_id) as _batch_id
     from {{ touched_rows(ref('fct_line_window_1h')) }}
     group by tenant_id, facility_id, window_at, metric_code

@@ -1,7 +1,7 @@
 -- Grain: one row per tenant, facility, metric and day by the facility's own clock with at least one reading of the metric. A facility without a known time zone
 -- counts in UTC. The day on which clocks change has 23 or 25 hours.
 -- Additive: reading_count, sum_value, sum_squared_value (within a metric). Not additive: avg_, min_, max_, stddev_value.
--- The sum of the facility's windows of 15 minutes. Touched-bucket incremental: a changed window touches the local days that it lies on in any zone of the tenant's
+-- The sum of the facility's windows of 15 minutes. Touched-bucket incremental: a changed window touches the days that it lies on in any zone of the tenant's
 -- facilities; a facility whose zone changed touches its stored days and the two on each side, which is as far as two zones are apart.
 {{
     config(
@@ -29,7 +29,7 @@
             },
         },
         definition=definition_of(merged_measures() ~ completed_rollup(['facility_id', 'local_date', 'time_zone_name'])),
-        indexes=[{'columns': ['tenant_id', 'local_date', 'facility_id']}],
+        indexes=[{'columns': ['tenant_id', 'local_date', 'facility_id', 'metric_code'], 'unique': true}],
         tags=['micro_batch', 'windows'],
     )
 }}
@@ -58,7 +58,7 @@ grouped as (
         local_date,
         time_zone_name,
         metric_code,
-{{ merged_measures() }},
+        {{ merged_measures() }},
         max(_batch_id) as _batch_id
     from windows
     where {{ is_touched({'tenant_id': 'windows.tenant_id', 'local_date': 'windows.local_date'}) }}

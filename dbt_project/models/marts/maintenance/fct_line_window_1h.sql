@@ -24,7 +24,7 @@ grouped as (
         window_at,
         metric_code,
         {{ exact_sum('expected_reading_count') }} as expected_reading_count,
-{{ merged_measures() }},
+        {{ merged_measures() }},
         max(_batch_id) as _batch_id
     from parts
     group by tenant_id, place_id, place_line_id, window_at, metric_code
