@@ -179,7 +179,7 @@ def fresh_copy(cluster: Cluster, name: str, zone: Path, folder: Path, monkeypatc
 
 @pytest.fixture(scope="session")
 def built_zone(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zone of the twenty files of tests/support/scenario.py; they are landed and built in database `tidemark_built`, which is never written to."""
+    """The zone of the files of tests/support/scenario.py; they are landed and built in database `tidemark_built`, which is never written to."""
     from tests.support.marts import build_marts
     from tests.support.scenario import land_in_order
 
@@ -194,7 +194,7 @@ def built_zone(cluster: Cluster, deployed_template: str, tmp_path_factory: pytes
 
 @pytest.fixture
 def built(cluster: Cluster, built_zone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
-    """Like `deployed`, with the twenty files of the scenario landed in order of arrival and every mart built."""
+    """Like `deployed`, with the files of the scenario landed in order of arrival and every mart built."""
     yield from fresh_copy(cluster, BUILT_TEMPLATE, built_zone, tmp_path, monkeypatch)
 
 
