@@ -33,7 +33,7 @@ def test_a_device_that_never_spoke_and_one_of_another_tenant_have_twins(built: W
     assert run_json("twin", "m1", "--tenant", "acme")["tenant_id"] == "acme"  # type: ignore[call-overload,index]
     thermostat = run_json("twin", "t1")
     assert isinstance(thermostat, dict)
-    assert (thermostat["target_setpoint_c"], thermostat["reported_setpoint_c"]) == (20.0, 21.0)
+    assert (thermostat["target_setpoint_c"], thermostat["reported_setpoint_c"]) == (20.0, 22.5)
     assert thermostat["setpoint_drifting_since_at"] == "2026-03-02T03:00:00+00:00"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -48,7 +49,10 @@ def values_of(field: Field, contract: Contract) -> st.SearchStrategy[Any]:
     low, high = field.minimum, field.maximum
     match field.logical_type:
         case LogicalType.STRING:
-            return st.from_regex(field.pattern, fullmatch=True) if _is_narrow(field) else TEXT
+            if not _is_narrow(field):
+                return TEXT
+            longest = field.max_length or sys.maxsize
+            return st.from_regex(field.pattern, fullmatch=True).filter(lambda text: len(text) <= longest)
         case LogicalType.INTEGER:
             return st.integers(int(low) if low is not None else -(2**63), int(high) if high is not None else 2**63 - 1)
         case LogicalType.NUMBER:
@@ -67,7 +71,7 @@ def values_of(field: Field, contract: Contract) -> st.SearchStrategy[Any]:
 
 def _is_narrow(field: Field) -> bool:
     """A pattern of particular characters, not the one that only forbids blanks around a text."""
-    return field.pattern is not None and "[A-Z]" in field.pattern
+    return field.pattern is not None and "[A-Z" in field.pattern
 
 
 def _iso(moment: datetime, offset: timedelta, kind: str) -> str:

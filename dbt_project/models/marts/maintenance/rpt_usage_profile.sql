@@ -40,7 +40,7 @@
                 ',
             },
         },
-        indexes=[{'columns': ['tenant_id', 'month_start_date']}],
+        indexes=[{'columns': ['tenant_id', 'month_start_date', 'device_type', 'iso_weekday_number', 'local_hour_number'], 'unique': true}],
         tags=['micro_batch'],
     )
 }}
