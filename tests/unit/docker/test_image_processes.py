@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("image")]
 
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "target", "logs", "dbt_packages", ".user.yml")
 HEALTHY_WITHIN_S = 240
+TASKS_WITHIN_S = 600  # every schedule is on, and each stream has tasks that may come first
 STOPPED_WITHIN_S = 30
 RELATIONS = "relkind in ('r', 'v', 'p') and relnamespace::regnamespace::text !~ '^pg_'"
 
@@ -247,6 +248,7 @@ def test_processes_come_up_say_so_and_let_the_administrator_in(image: Image) -> 
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{image.api_port}/api/v2/dags", timeout=30)
         assert refused.value.code == 401
+        deadline = time.monotonic() + TASKS_WITHIN_S
         while not {("simulate", "skipped"), ("check_orders", "success")} <= set(task_states(image)) and time.monotonic() < deadline:
             time.sleep(0.5)
         states = set(task_states(image))
