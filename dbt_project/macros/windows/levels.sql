@@ -202,7 +202,7 @@ grouped as (
     {{ return(local_md5(written | replace(this.database, ''))) }}
 {%- endmacro %}
 
-{#- Touched ends of sliding windows whose last 5 minutes have readings. Looked up from the touched ones, so that it does not matter how many are stored. -#}
+{#- Touched ends of sliding windows whose last 5 minutes have readings. -#}
 {% macro touched_steps(relation) -%}
     {%- if in_unit_test() or not execute -%}
     select distinct tenant_id, device_id, window_at + interval '5 minutes' as window_end_at from {{ relation }}
@@ -216,21 +216,21 @@ grouped as (
             step.tenant_id = touched.tenant_id
             and step.device_id = touched.device_id
             and step.window_at = touched.window_end_at - interval '5 minutes'
-            and {{ lies_near_touched_steps('step.window_at', '5 minutes') }}
     )
     {%- endif -%}
 {%- endmacro %}
 
-{#- Predicate: a 5-minute window lies in the span of all touched sliding windows. Says nothing new; whatever plan is chosen, it reads no more than that span. -#}
-{% macro lies_near_touched_steps(column, length) -%}
-    {%- if in_unit_test() or not execute -%}{{ return('true') }}{%- endif -%}
-    {{ column }} >= (select min(window_end_at) - interval '{{ length }}' from {{ touched_name() }})
-    and {{ column }} < (select max(window_end_at) from {{ touched_name() }})
+{#- How many steps of 5 minutes a sliding window has. -#}
+{% macro steps_of(length) -%}
+    {{ return({'15 minutes': 3, '1 hour': 12}[length]) }}
 {%- endmacro %}
 
 {#-
     SQL of a sliding level: for every 5-minute window in which the device said something, what happened in the `length` that ends with it. A step of silence has no
     row, like a window of silence.
+
+    The windows that a step covers are named one by one and joined by equality: few touched steps look theirs up in the index, a first fill hashes them all. A
+    range in the join would leave only nested loops over all windows of a device, which is quadratic in the history.
 -#}
 {% macro sliding_windows(length) %}
 with
@@ -247,12 +247,11 @@ parts as (
         part.*,
         steps.window_end_at
     from steps
+    cross join generate_series(1, {{ steps_of(length) }}) as back (step)
     inner join {{ ref('fct_device_window_5min') }} as part
         on steps.tenant_id = part.tenant_id
         and steps.device_id = part.device_id
-        and part.window_at >= steps.window_end_at - interval '{{ length }}'
-        and part.window_at < steps.window_end_at
-    where {{ lies_near_touched_steps('part.window_at', length) }}
+        and part.window_at = steps.window_end_at - back.step * interval '5 minutes'
 
 ),
 
@@ -286,11 +285,11 @@ grouped as (
                     union
                     select later.tenant_id, later.device_id, later.window_at + interval '5 minutes' as window_end_at
                     from {changes} as changed
+                    cross join generate_series(1, " ~ (steps_of(length) - 1) ~ ") as ahead (step)
                     inner join {input} as later
                         on later.tenant_id = changed.tenant_id
                         and later.device_id = changed.device_id
-                        and later.window_at > changed.window_at
-                        and later.window_at < changed.window_at + interval '" ~ length ~ "'
+                        and later.window_at = changed.window_at + ahead.step * interval '5 minutes'
                 ",
                 'select_when_new': "select changed.tenant_id, changed.device_id, changed.window_at + interval '5 minutes' as window_end_at from {changes} as changed",
             },
