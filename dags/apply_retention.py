@@ -1,11 +1,12 @@
-"""Apply retention: what is older than its contract keeps it leaves raw, then the lake, and files that landed long ago leave the zone.
+"""Apply retention: what is older than its contract keeps it leaves raw, then the lake and marts about persons, and files that landed long ago leave the zone.
 
-**Purpose.** The warehouse keeps what is asked for every day, the lake keeps the rest for as long as the contract says, and neither grows without end. Marts,
-features, ledger and quarantine never leave by this.
+**Purpose.** The warehouse keeps what is asked for every day, the lake keeps the rest for as long as the contract says, and neither grows without end. What the
+lake deletes, marts that hold pseudonyms forget. Other marts, features, ledger and quarantine never leave by this.
 
 **Reads and writes.** Reads every lake file of a month that is due and compares it with raw, row by row. Drops month partitions of `raw.*` that the lake holds
 exactly and every model has read, restored ones whose time is over among them (`ops.partition_state`, a batch of kind expiry, its movements). Deletes whole
-months from the lake, and files from the zone that the lake has (`ops.file`).
+months from the lake, rows that are made of them from models that say they forget (`ops.bucket_change` tells the models below), and files from the zone that
+the lake has (`ops.file`).
 
 **Schedule and lateness.** Daily. A missed day is made good by the next. What has to wait is in the log of its task, and `tidemark retention plan` says it too.
 
@@ -51,6 +52,13 @@ def apply_retention():
 
         return len(expire_lake(utc(dag_run.run_after)))
 
+    # In the pool of builds: each model is locked while it forgets.
+    @task(pool=Pool.DBT)
+    def forget_in_marts() -> list[dict[str, Any]]:
+        from include.lake.retention import forget_in_marts
+
+        return [asdict(item) for item in forget_in_marts()]
+
     @task(pool=Pool.LANDING)
     def expire_zone(dag_run: Any = None) -> int:
         from include.lake.retention import expire_zone_files
@@ -58,7 +66,9 @@ def apply_retention():
 
         return sum(item.files or 0 for item in expire_zone_files(utc(dag_run.run_after)))
 
-    expire_raw() >> [expire_lake(), expire_zone()]
+    leaves_raw, leaves_lake = expire_raw(), expire_lake()
+    leaves_raw >> [leaves_lake, expire_zone()]
+    leaves_lake >> forget_in_marts()
 
 
 apply_retention()

@@ -1,4 +1,4 @@
-"""Commands about what leaves raw, lake and zone, and the ways back: retention, lake restore, rebuild."""
+"""Commands about what leaves raw, lake, marts and zone, and the ways back: retention, lake restore, rebuild."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from include.lake.rebuild import Rebuilt
     from include.lake.retention import Item
 
-app = typer.Typer(no_args_is_help=True, help="What leaves raw, lake and zone when it is older than its contract keeps it.")
+app = typer.Typer(no_args_is_help=True, help="What leaves raw, lake, marts and zone when it is older than its contract keeps it.")
 
 Streams = Annotated[list[str] | None, typer.Option("--stream", help="Only this stream; may be given several times.")]
 At = Annotated[str | None, typer.Option("--at", metavar="MOMENT", help="The time that counts as now, UTC; the present if not given.")]
@@ -37,7 +37,8 @@ def plan(stream: Streams = None, at: At = None, as_json: Json = False) -> None:
 
 @app.command()
 def run(stream: Streams = None, as_json: Json = False) -> None:
-    """Do what is due, as the DAG apply_retention does every day. A month leaves raw only once the lake holds exactly its rows and every model has read them.
+    """Do what is due, as the DAG apply_retention does every day. A month leaves raw only once the lake holds exactly its rows and every model has read them;
+    marts about persons forget what is deleted from the lake.
 
     Example: tidemark retention run --stream device_telemetry
     """
@@ -129,7 +130,7 @@ def _print(items: list[Item], as_json: bool, *, done: bool) -> None:
     rows = [
         (
             item.stream,
-            item.place,
+            item.table or item.place,
             f"{item.month:%Y-%m}" if item.month else None,
             item.rows,
             item.files,

@@ -1,8 +1,8 @@
-"""Retention: what leaves raw, lake and zone at a time, by the contracts. A plan says it, a run does it; both say what has to wait, and for what."""
+"""Retention: what leaves raw, lake, marts and zone at a time, by the contracts. A plan says it, a run does it; both say what has to wait, and for what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from include.contracts.model import Contract
 from include.lake import files
 from include.lake.errors import LakeError
 from include.lake.expire import MonthHeldBack, expire_month, unread
+from include.lake.forget import forget, forgotten_months, rows_to_forget
 from include.lake.months import MonthState, last_day, months, next_month, partition_of, partitions, set_deleted, start_of
 from include.lake.rebuild_state import unfinished
 from include.lake.steps import LakeStep
@@ -21,6 +22,7 @@ from include.lake.sweep import sweep_stream
 from include.lake.zone_retention import due_in_zone, expire_zone
 from include.landing.crash import crash_point
 from include.transform.expiring import consumers
+from include.transform.forgetting import forgetful_models
 from include.warehouse import Role, connect
 
 
@@ -33,6 +35,7 @@ class Place(StrEnum):
 
     RAW = "raw"
     LAKE = "lake"
+    MARTS = "marts"
     ZONE = "zone"
 
 
@@ -43,10 +46,11 @@ class Item:
     Attributes:
         stream: The stream.
         place: From where.
-        month: First day of the month of event time; None for files of the zone.
-        rows: Rows of the month; None for files of the zone.
-        files: Files; None for a partition of raw.
-        size_bytes: Their size; None for a partition of raw.
+        month: First day of the month of event time; None for files of the zone, and for a mart, whose rows may be made of several.
+        rows: Rows of the month or of the mart; None for files of the zone.
+        files: Files; None for a partition of raw and a mart.
+        size_bytes: Their size; None for a partition of raw and a mart.
+        table: The mart, as `schema.name`; None for any other place.
         waits_for: Why it cannot leave yet; None where it can, or did.
     """
 
@@ -56,6 +60,7 @@ class Item:
     rows: int | None = None
     files: int | None = None
     size_bytes: int | None = None
+    table: str | None = None
     waits_for: str | None = None
 
 
@@ -75,7 +80,9 @@ def plan(at: datetime, only: Sequence[str] = ()) -> list[Item]:
             for month, rows in _due_in_raw(connection, contract, at):
                 waiting = unread(connection, contract.stream, month, consumers(contract.stream))
                 items.append(Item(contract.stream, Place.RAW, month, rows, waits_for=waits or "; ".join(waiting) or None))
-            items += _due_in_lake(connection, contract, at)
+            of_lake = list(_due_in_lake(connection, contract, at))
+            items += of_lake
+            items += _due_in_marts(contract.stream, forgotten_months(connection, contract.stream) | {item.month for item in of_lake if item.month is not None})
             zone = due_in_zone(connection, contract, at)
             if zone.files:
                 items.append(Item(contract.stream, Place.ZONE, files=zone.files, size_bytes=zone.size_bytes))
@@ -146,6 +153,36 @@ def expire_lake(at: datetime, only: Sequence[str] = ()) -> list[Item]:
     return items
 
 
+def forget_in_marts(only: Sequence[str] = ()) -> list[Item]:
+    """Deletes rows of models that say they forget, where they are made of months that the lake has deleted; models below follow with their next build.
+
+    Args:
+        only: Streams; all where none is named.
+
+    Returns:
+        What left.
+
+    Raises:
+        RetentionError: If a build held a model for longer than 30 seconds. Every other model was tried.
+    """
+    items: list[Item] = []
+    failures: list[str] = []
+    with connect(Role.TRANSFORMER, autocommit=True) as connection:
+        for model in forgetful_models():
+            if only and model.stream not in only:
+                continue
+            try:
+                rows = forget(connection, model)
+            except LakeError as error:
+                failures.append(str(error))
+                continue
+            if rows:
+                items.append(Item(model.stream, Place.MARTS, rows=rows, table=model.model))
+    if failures:
+        raise RetentionError("; ".join(failures))
+    return items
+
+
 def expire_zone_files(at: datetime, only: Sequence[str] = ()) -> list[Item]:
     """Deletes bytes of files from the zone that landed longer ago than the contract keeps them and are not needed any more (`include.lake.zone_retention`)."""
     done = [expire_zone(contract.stream, at) for contract in _contracts(only)]
@@ -153,12 +190,12 @@ def expire_zone_files(at: datetime, only: Sequence[str] = ()) -> list[Item]:
 
 
 def run(at: datetime, only: Sequence[str] = ()) -> list[Item]:
-    """All that is due: raw, then lake, then zone. Returns what left and what waits.
+    """All that is due: raw, then lake, then marts, then zone. Returns what left and what waits.
 
     Raises:
-        RetentionError: See `expire_raw`; lake and zone were not looked at then.
+        RetentionError: See `expire_raw` and `forget_in_marts`; what comes behind was not looked at then.
     """
-    return [*expire_raw(at, only), *expire_lake(at, only), *expire_zone_files(at, only)]
+    return [*expire_raw(at, only), *expire_lake(at, only), *forget_in_marts(only), *expire_zone_files(at, only)]
 
 
 def _contracts(only: Sequence[str]) -> Iterator[Contract]:
@@ -194,3 +231,13 @@ def _due_in_lake(connection: psycopg.Connection, contract: Contract, at: datetim
         if month.state is MonthState.EXPIRED and start_of(next_month(month.month)) <= at - contract.lake_retention:
             lines = files.live_files(connection, contract.stream, month.month, last_day(month.month))
             yield Item(contract.stream, Place.LAKE, month.month, sum(line.row_count for line in lines), len(lines), sum(line.size_bytes for line in lines))
+
+
+def _due_in_marts(stream: str, gone: Collection[date]) -> Iterator[Item]:
+    """What models that forget hold of months that are deleted, or are due to be."""
+    if gone:
+        with connect(Role.TRANSFORMER) as connection:
+            for model in forgetful_models():
+                rows = rows_to_forget(connection, model, gone) if model.stream == stream else 0
+                if rows:
+                    yield Item(stream, Place.MARTS, rows=rows, table=model.model)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class LakeStep(StrEnum):
-    """Steps of an export, a compaction, a sweep, a restore, an expiry and a rebuild, in their order."""
+    """Steps of an export, a compaction, a sweep, a restore, an expiry, a forgetting and a rebuild, in their order."""
 
     EXPORT_AFTER_SNAPSHOT = "export_after_snapshot"
     EXPORT_MID_WRITE = "export_mid_write"
@@ -24,6 +24,8 @@ class LakeStep(StrEnum):
     EXPIRE_BEFORE_COMMIT = "expire_before_commit"
     EXPIRE_AFTER_COMMIT = "expire_after_commit"
     LAKE_AFTER_MARK = "lake_after_mark"
+    FORGET_BEFORE_COMMIT = "forget_before_commit"
+    FORGET_AFTER_COMMIT = "forget_after_commit"
     ZONE_AFTER_MARK = "zone_after_mark"
     ZONE_MID_DELETE = "zone_mid_delete"
     REBUILD_AFTER_TAKE_OVER = "rebuild_after_take_over"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from include.transform.build import raise_for_failures
 from include.transform.expiring import check_expiring
+from include.transform.forgetting import check_forgetting
 from include.transform.invocation import dbt_home, invoke, load_manifest, manifest_folder, run_dbt
 from include.warehouse import Role, connect
 
@@ -23,12 +24,13 @@ def deploy(*, force: bool = False) -> bool:
 
     Raises:
         TransformFailed: If a view cannot be made; PostgreSQL's message names what depends on it.
-        DbtError: If a model would lose rows when months leave the raw table.
+        DbtError: If a model would lose rows when months leave the raw table, or would keep rows about persons for longer than a contract says.
     """
     marker = manifest_folder() / "deployed"
     if marker.exists() and not force and _views_exist():
         return False
     check_expiring()
+    check_forgetting()
     nodes = invoke(["run", "--select", "config.materialized:view", "--vars", json.dumps(HAND_BUILT)], purpose="deploy")
     raise_for_failures(nodes)
     marker.touch()

@@ -27,7 +27,7 @@ def expiring_streams() -> tuple[str, ...]:
 def consumers(stream: str, manifest: Node | None = None) -> tuple[str, ...]:
     """Incremental models that name a stream's staging view as an input, as `schema.name`: a month may leave raw once each of them has read it."""
     return tuple(
-        sorted(f"{node['schema']}.{node['alias']}" for node in _models(manifest or manifest_json()) if f"stg_{stream}" in (node["config"].get("inputs") or {}))
+        sorted(f"{node['schema']}.{node['alias']}" for node in models_of(manifest or manifest_json()) if f"stg_{stream}" in (node["config"].get("inputs") or {}))
     )
 
 
@@ -49,7 +49,7 @@ def unsafe_models(manifest: Node, expiring: Collection[str]) -> Iterator[str]:
         manifest: The parsed project.
         expiring: The streams.
     """
-    for node in _models(manifest):
+    for node in models_of(manifest):
         name = node["name"]
         for stream in expiring:
             is_staging = name == f"stg_{stream}"
@@ -70,5 +70,6 @@ def unsafe_models(manifest: Node, expiring: Collection[str]) -> Iterator[str]:
                 )
 
 
-def _models(manifest: Node) -> list[Node]:
+def models_of(manifest: Node) -> list[Node]:
+    """Models of the parsed project that are switched on."""
     return [node for node in manifest["nodes"].values() if node["resource_type"] == "model" and node["config"]["enabled"]]

@@ -14,7 +14,9 @@ from sqlglot.optimizer.scope import build_scope
 from sqlglot.schema import MappingSchema
 
 from include.contracts import load_contract, streams
-from include.transform.invocation import load_manifest, manifest_json, run_dbt
+from include.transform.expiring import Node
+from include.transform.forgetting import check_forgetting, forgetful_models, streams_about_persons, unforgetful_models
+from include.transform.invocation import DbtError, load_manifest, manifest_json, run_dbt
 from tests.conftest import Warehouse
 from tests.support.marts import build_marts
 
@@ -153,6 +155,54 @@ def test_only_harmless_pseudonyms_reach_a_mart(made_of: Lineage) -> None:
     tables = {f"{node['schema']}.{node['alias']}": node["columns"] for node in manifest_json()["nodes"].values() if node["resource_type"] == "model"}
     unclassified = [column for column in PSEUDONYMS_SHOWN if tables[column[0]][column[1]]["config"]["meta"].get("classification") != "pseudonym"]
     assert unclassified == []
+
+
+def keeps_persons_for_ever(made_of: Lineage, manifest: Node) -> set[str]:
+    """Tables that anything personal of a stream whose months are deleted reaches, and that do not say how they forget it."""
+    nodes = {f"{node['schema']}.{node['alias']}": node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
+    return {
+        relation
+        for stream in streams_about_persons()
+        for field in load_contract(stream).fields
+        if field.classification == "personal"
+        for column in (field.name, f"{field.name}_pseudonym")
+        for relation, _ in reached(made_of, (f"raw.{stream}", column))
+        if nodes[relation]["config"]["materialized"] != "view" and stream not in (nodes[relation]["config"].get("forgets") or {})
+    }
+
+
+def test_every_table_about_persons_forgets_when_its_contract_says_so(made_of: Lineage) -> None:
+    assert streams_about_persons() == ("device_events",)
+    manifest = manifest_json()
+    assert keeps_persons_for_ever(made_of, manifest) == set()
+    assert [(each.model, each.day_column, each.first_day, each.last_day) for each in forgetful_models(manifest)] == [
+        ("intermediate.int_maintenance__device_use", "used_date", 0, 0),
+        ("maintenance.fct_unusual_access", "local_date", -57, 1),
+    ]
+    check_forgetting(manifest)
+    del manifest["nodes"]["model.tidemark.fct_unusual_access"]["config"]["forgets"]
+    assert keeps_persons_for_ever(made_of, manifest) == {"maintenance.fct_unusual_access"}
+    with pytest.raises(DbtError, match="fct_unusual_access holds actor_pseudonym and is made of device_events, whose months are deleted"):
+        check_forgetting(manifest)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "message"),
+    [
+        ("fct_unusual_access", {"forgets": {"orders": [0, 0], "device_events": [0, 0]}}, "speaks of months of orders, which are never deleted"),
+        ("fct_unusual_access", {"forgets": {"no_such": [0, 0], "device_events": [0, 0]}}, "speaks of months of no_such, which are never deleted"),
+        ("fct_unusual_access", {"event_time": "accessed_at"}, "give it touched buckets with the day of a row among them"),
+        ("rpt_usage_profile", {"incremental_strategy": None}, "give it touched buckets with the day of a row among them"),
+        ("rpt_usage_profile", {"remembers": {"device_events": [1, -1]}}, r"says \[1, -1\] of device_events: give the first and the last day"),
+        ("rpt_usage_profile", {"remembers": {"device_events": 31}}, "says 31 of device_events: give the first and the last day"),
+    ],
+)
+def test_a_way_to_forget_that_cannot_be_gone_is_refused(model: str, config: dict[str, Any], message: str, deployed: Warehouse) -> None:
+    manifest = manifest_json()
+    assert list(unforgetful_models(manifest, streams_about_persons())) == []
+    manifest["nodes"][f"model.tidemark.{model}"]["config"].update(config)
+    with pytest.raises(DbtError, match=message):
+        check_forgetting(manifest)
 
 
 def test_free_text_and_unclassified_fields_stay_below_the_marts(made_of: Lineage) -> None:

@@ -105,3 +105,19 @@
     {%- if not execute or not input_name.startswith('stg_') -%}{{ return(rows) }}{%- endif -%}
     {{ return("(select * from " ~ rows ~ " as comparable where " ~ is_in_raw(model_named(relation.identifier), 'comparable', input_name[4:]) ~ ")") }}
 {%- endmacro %}
+
+{#- The column that holds a row's own day, for models that forget or remember. -#}
+{% macro own_time_of(relation) -%}
+    {{ return(model_named(relation.identifier).config.get('event_time') if execute else none) }}
+{%- endmacro %}
+
+{#- Predicate: what a remembering model made of its input can still be compared with it. `time` is the row's day by the model. -#}
+{% macro is_still_in_input(relation, time) -%}
+    {%- if not execute -%}{{ return('true') }}{%- endif -%}
+    {%- set node = model_named(relation.identifier) -%}
+    {%- if not node.config.get('remembers') -%}{{ return('true') }}{%- endif -%}
+    {%- if not time -%}
+        {{ exceptions.raise_compiler_error(relation ~ " remembers what its input has forgotten: say in `time_there` of its data test which day it gives a row of the input") }}
+    {%- endif -%}
+    {{ return(is_made_of_kept_days(node, time)) }}
+{%- endmacro %}

@@ -83,7 +83,8 @@
     from (
         {{ parts | join('\n        union all\n        ') }}
     ) as touched
-    where {% for column in bucket %}{{ column }} is not null and {% endfor %}{{ is_in_raw(model, 'touched') }};
+    where {% for column in bucket %}{{ column }} is not null and {% endfor %}{{ is_in_raw(model, 'touched') }}
+        and {{ is_made_of_kept_days(model, 'touched.' ~ config.get('event_time')) }};
     create index on {{ touched_name() }} ({{ bucket | join(', ') }});
     analyze {{ touched_name() }};
     create temporary table touched_state__{{ this.identifier }} on commit drop as

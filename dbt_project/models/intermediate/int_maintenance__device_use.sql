@@ -1,12 +1,14 @@
 -- Grain: one row per event in which somebody used a device of a home or a door (tenant, device, time, type and code of event): a lock was locked or unlocked,
 -- somebody tried to get in, a thermostat was set by somebody and not by its program, a camera saw something. Additive: use_count.
 -- Each with the facility of then and its local day. Touched-bucket incremental by UTC day; a registry or a zone that changes touches the days that it moves.
+-- When a home's door opens tells when its people come and go: the rows go for good when the contract's time is over, who did it with them (decision 30).
 {{
     config(
         materialized='incremental',
         incremental_strategy='touched_buckets',
         bucket=['tenant_id', 'device_id', 'used_date'],
         event_time='used_date',
+        forgets={'device_events': [0, 0]},
         inputs={
             'stg_device_events': {'used_date': date_of('event_at')},
             'dim_device': {'select': moved_in_registry('used_date', 'used_at')},

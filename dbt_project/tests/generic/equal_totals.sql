@@ -1,8 +1,9 @@
 {#-
     Vertical integrity: per tenant the sum of each named column equals an aggregate over another relation; nothing is lost or fanned out on the way.
     `measures`: {column of this model: aggregate over the other}. `compare_to` is the name of an input of the model, whose declared mapping says which of its rows are in scope.
+    `time_there` is needed where the model remembers what its input has forgotten: the day that the model gives a row of the input.
 -#}
-{% test equal_totals(model, compare_to, measures, scope='touched_in_this_run') %}
+{% test equal_totals(model, compare_to, measures, scope='touched_in_this_run', time_there=none) %}
 with
 
 here as (
@@ -13,6 +14,7 @@ here as (
         coalesce(sum({{ column }})::numeric, 0) as {{ column }}
         {%- endfor %}
     from {{ comparable_rows_in_scope(model, compare_to, scope) }} as tested
+    where {{ is_still_in_input(model, own_time_of(model)) }}
     group by tenant_id
 
 ),
@@ -25,6 +27,7 @@ there as (
         coalesce(({{ aggregate }})::numeric, 0) as {{ column }}
         {%- endfor %}
     from {{ input_rows_in_scope(model, compare_to, scope) }} as compared
+    where {{ is_still_in_input(model, time_there) }}
     group by tenant_id
 
 )

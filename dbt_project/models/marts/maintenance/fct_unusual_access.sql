@@ -3,6 +3,7 @@
 -- within half an hour of this time of day, or a single one of more than ten. With fewer than 8 such days nobody knows what is usual, and nothing is unusual.
 -- Days before a move to another facility do not count. Only what happened on days before decides, not what happened later nor when it arrived: late events
 -- repair the rows.
+-- A row goes for good with the first of the days that it was compared with, because without them nobody can say any more that it was unusual (decision 30).
 -- Touched-bucket incremental by local day of a device: a changed day of use touches its local days, and those of the 56 days after that have any.
 {{
     config(
@@ -10,6 +11,7 @@
         incremental_strategy='touched_buckets',
         bucket=['tenant_id', 'device_id', 'local_date'],
         event_time='local_date',
+        forgets={'device_events': [-57, 1]},
         inputs={
             'int_maintenance__device_use': {
                 'select': days_on_both_sides('used_date', 'local_date') ~ '

@@ -2,12 +2,14 @@
 -- there, also those in which nobody did anything. Additive: device_day_count, used_hour_count, use_count, energy_kwh; day_count over months. Not: used_pct.
 -- Touched-bucket incremental by month of a tenant: a changed day touches its month, and the first and the last one that the tenant's days reach, because they
 -- are as long as there are days; a registry that changes touches the months of its tenant, because it says how many devices there were to use.
+-- A month whose events are gone for good stays as it was: it tells of a type of device and an hour of the week, not of a home and a day (decision 30).
 {{
     config(
         materialized='incremental',
         incremental_strategy='touched_buckets',
         bucket=['tenant_id', 'month_start_date'],
         event_time='month_start_date',
+        remembers={'device_events': [-1, 31]},
         inputs={
             'int_maintenance__type_use_hourly': {
                 'select': "
