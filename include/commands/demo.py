@@ -22,7 +22,7 @@ LOOK_BACK = "landing_lookback_hours"
 STEP_TIMEOUT_S = 900.0
 
 
-def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 180) -> None:
+def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 90) -> None:
     """Set up everything, simulate a company, land its history, build, train and score, and leave the stack running.
 
     Safe to repeat after a failure: it goes on where it stopped. `tidemark down --purge` makes room for a fresh one.
