@@ -111,8 +111,9 @@ def _retention(contract: Contract) -> str:
     zone = f"files {_duration(contract.zone_retention)} in the zone after landing and export"
     if contract.hot_retention is None or contract.lake_retention is None:
         return f"rows for ever; {zone}"
-    in_marts = "; rows of marts with its pseudonyms go with those of the lake" if any(field.classification == "personal" for field in contract.fields) else ""
-    return f"rows {_duration(contract.hot_retention)} in raw and {_duration(contract.lake_retention)} in the lake, by whole months of event time{in_marts}; {zone}"
+    rows = f"rows {_duration(contract.hot_retention)} in raw and {_duration(contract.lake_retention)} in the lake, by whole months of event time"
+    in_marts = "rows of marts with its pseudonyms go with those of the lake; " if any(field.is_personal for field in contract.fields) else ""
+    return f"{rows}; {in_marts}{zone}"
 
 
 def _csv_row(contract: Contract) -> str:

@@ -38,7 +38,7 @@ def streams_about_persons() -> tuple[str, ...]:
     return tuple(
         stream
         for stream in streams()
-        if load_contract(stream).lake_retention is not None and any(field.classification == "personal" for field in load_contract(stream).fields)
+        if load_contract(stream).lake_retention is not None and any(field.is_personal for field in load_contract(stream).fields)
     )
 
 
@@ -78,13 +78,13 @@ def unforgetful_models(manifest: Node, about_persons: Collection[str]) -> Iterat
             for stream in sorted(_streams_above(manifest, node) & set(about_persons) - set(forgets)):
                 yield (
                     f"{name} holds {', '.join(classified)} and is made of {stream}, whose months are deleted: say "
-                    f"`forgets={{'{stream}': [first, last]}}`, the days of the stream that a row is made of, counted from its own day (macros/touched/forgotten.sql)"
+                    f"`forgets={{'{stream}': [first, last]}}`, the days of the stream that a row is made of, counted from its own (macros/touched/forgotten.sql)"
                 )
         for stream, days in (*forgets.items(), *remembers.items()):
             if stream not in streams() or load_contract(stream).lake_retention is None:
                 yield f"{name} speaks of months of {stream}, which are never deleted: remove it from `forgets` or `remembers`"
             if config.get("incremental_strategy") != "touched_buckets" or config.get("event_time") not in (config.get("bucket") or ()):
-                yield f"{name} forgets or remembers days of {stream}: give it touched buckets with the day of a row among them, and name that column as `event_time`"
+                yield f"{name} forgets or remembers {stream}: give it touched buckets with the day of a row among them, and name that column as `event_time`"
             if not (isinstance(days, list) and len(days) == 2 and all(type(day) is int for day in days) and days[0] <= days[1]):
                 yield f"{name} says {days!r} of {stream}: give the first and the last day, two whole numbers"
 

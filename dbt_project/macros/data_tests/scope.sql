@@ -117,7 +117,7 @@
     {%- set node = model_named(relation.identifier) -%}
     {%- if not node.config.get('remembers') -%}{{ return('true') }}{%- endif -%}
     {%- if not time -%}
-        {{ exceptions.raise_compiler_error(relation ~ " remembers what its input has forgotten: say in `time_there` of its data test which day it gives a row of the input") }}
+        {{ exceptions.raise_compiler_error(relation ~ " remembers what its input forgot: say in `time_there` of its data test which day it gives a row of the input") }}
     {%- endif -%}
     {{ return(is_made_of_kept_days(node, time)) }}
 {%- endmacro %}
