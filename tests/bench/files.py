@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from include.file_index.find import FileFilter, find_files, find_statement
 from include.file_index.kinds import FileState, Kind
 from include.settings import REPOSITORY, get_settings
 from include.warehouse import Role, connect
-from tests.bench.report import Figure, Report, Target, console
-from tests.bench.server import BenchmarkError, BenchServer, bench_server
+from tests.bench.report import Figure, Report, Target
+from tests.bench.server import BenchmarkError, BenchServer, bench_server, scratch_folder
 
 DATABASE = "bench_files"
 DAYS = 400
@@ -256,24 +255,16 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the server goes too
     report = Report("files", {"files": files, "questions": questions, "repeats": repeats})
     run, target = work / "run-files", output or work / "files.json"
-    try:
-        with bench_server(run / "home") as server:
-            server.fresh(DATABASE)
-            os.environ["TIDEMARK_WAREHOUSE_URL"] = server.url(DATABASE)
-            get_settings.cache_clear()
-            report.facts |= {"server": server.facts(), "index": fill(files), "plans": {}}
-            report.show_facts()
-            server.settle()
-            measure(report, questions, repeats)
-            report.figures.append(time_command(server, run, min(repeats, 3)))
-    except BenchmarkError as error:
-        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
-    report.show()
-    report.write(target)
-    console.print(f"[dim]{target}[/dim]", soft_wrap=True)
+    with scratch_folder(run), bench_server(run / "home") as server:
+        server.fresh(DATABASE)
+        os.environ["TIDEMARK_WAREHOUSE_URL"] = server.url(DATABASE)
+        get_settings.cache_clear()
+        report.facts |= {"server": server.facts(), "index": fill(files), "plans": {}}
+        report.show_facts()
+        server.settle()
+        measure(report, questions, repeats)
+        report.figures.append(time_command(server, run, min(repeats, 3)))
+    report.finish(target)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import typer
 from include.landing.posts import read_frames
 from include.settings import REPOSITORY, get_settings
 from tests.bench.posting import Answers, Load, body
-from tests.bench.report import Figure, Report, Target, console, interleaved
-from tests.bench.server import BenchmarkError
+from tests.bench.report import Figure, Report, Target, interleaved
+from tests.bench.server import BenchmarkError, scratch_folder
 from tests.support.gateway import Gateway, running_gateway
 
 EVENTS_PER_S, POSTS_PER_S, P99_MS = 20_000, 1_500, 250.0
@@ -266,20 +266,16 @@ def main(
         "posts": {"bytes_of_100_events": len(body(ROWS, 1)), "bytes_of_one_event": len(body(1, 1))},
     }
     report.show_facts()
-    try:
-        with running_gateway(run / "gateway", gateway_free_bytes=0) as gateway, running_gateway(run / "bare", module="tests.bench.bare") as bare:
-            bench = Bench({"gateway": gateway, "bare": bare}, processes, run)
-            bench.measure("gateway", posts=200, rows=ROWS, connections=64)  # warms up
-            bench.measure("bare", posts=200, rows=ROWS, connections=64)
-            measure(bench, report, batches=batches, singles=singles, latency_s=latency_s, repeats=repeats)
-    except BenchmarkError as error:
-        console.print(f"[red]✗[/red] {error}", soft_wrap=True, markup=True)
-        raise typer.Exit(1) from None
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
-    report.show()
-    report.write(target)
-    console.print(f"[dim]{target}[/dim]", soft_wrap=True)
+    with (
+        scratch_folder(run),
+        running_gateway(run / "gateway", gateway_free_bytes=0) as gateway,
+        running_gateway(run / "bare", module="tests.bench.bare") as bare,
+    ):
+        bench = Bench({"gateway": gateway, "bare": bare}, processes, run)
+        bench.measure("gateway", posts=200, rows=ROWS, connections=64)  # warms up
+        bench.measure("bare", posts=200, rows=ROWS, connections=64)
+        measure(bench, report, batches=batches, singles=singles, latency_s=latency_s, repeats=repeats)
+    report.finish(target)
 
 
 def _file_system(folder: Path) -> str:

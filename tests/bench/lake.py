@@ -26,7 +26,7 @@ from include.landing.zone import Zone
 from include.settings import REPOSITORY, get_settings
 from include.warehouse import Role, connect
 from tests.bench.report import Figure, Report, Target, console
-from tests.bench.server import BenchmarkError, BenchServer, bench_server
+from tests.bench.server import BenchmarkError, BenchServer, bench_server, scratch_folder
 from tests.bench.telemetry import ARRIVED_AT, FIRST_DAY, STREAM, Dataset, dataset
 
 DATABASE = "bench_lake"
@@ -140,7 +140,7 @@ def main(
     report = Report("lake", {"events": events, "repeats": repeats})
     run, target = work / "run-lake", output or work / "lake.json"
     seconds: dict[str, list[float]] = {"export": [], "verify": [], "restore": []}
-    try:
+    with scratch_folder(run):
         data = dataset(work / "data", events=events)
         with bench_server(run / "home") as server:
             report.facts |= {"server": server.facts(), "data": data.facts() | {"first_day": str(FIRST_DAY.date())}}
@@ -151,11 +151,6 @@ def main(
                         seconds[name].append(took)
                         console.print(f"  round {number + 1} of {repeats}: {name:<10} {took:8.2f} s {events / took:12,.0f} rows/s")
                     report.facts["lake"] = sizes(data)
-    except BenchmarkError as error:
-        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
     what = {
         "export": "rows of raw → Parquet by day, entered",
         "verify": "every file read again: bytes, number and digest of rows",
@@ -167,9 +162,7 @@ def main(
         Target("ndjson_to_lake", "Bytes of raw NDJSON ÷ bytes of the lake", lake["ndjson_bytes"] / lake["lake_bytes"], at_least=8),
     ]
     console.print(lake)
-    report.show()
-    report.write(target)
-    console.print(f"[dim]{target}[/dim]", soft_wrap=True)
+    report.finish(target)
 
 
 if __name__ == "__main__":

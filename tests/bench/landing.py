@@ -5,7 +5,6 @@ Everything is measured side by side on one server in interleaved rounds. docs/be
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from include.settings import REPOSITORY
 from tests.bench.big import LATE_FIRST_DAY, fill
 from tests.bench.loaders import COPY_FORMS, DLT_FORMS, DLT_STRATEGIES, Bench
 from tests.bench.report import Figure, Report, console, interleaved, ratio_target
-from tests.bench.server import BenchmarkError, bench_server
+from tests.bench.server import BenchmarkError, bench_server, scratch_folder
 from tests.bench.telemetry import dataset
 
 WARM_UP_EVENTS = 1000
@@ -179,7 +178,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the server goes too
     report = Report("landing", {"events": events, "repeats": repeats, "only": only, "big": is_big, "stored": stored})
     run, target = work / "run", output or work / "landing.json"
-    try:
+    with scratch_folder(run):
         groups = chosen_groups(f"{only},big" if is_big else only)
         peers = work / "venv" / "bin" / "python"
         if {"dlt", "pandas"} & set(groups) and not peers.exists():
@@ -190,20 +189,12 @@ def main(
             report.show_facts()
             stored_by_dlt = [dataset(work / "data", events=events, plant=number + 1) for number in range(DLT_STORED_FILES)] if "dlt" in groups else []
             bench = Bench(server, run, data, warm_up, tenth, stored_by_dlt, peers)
-            try:
-                contestants = [each for group in groups if group in GROUPS for each in GROUPS[group](bench, report.facts["trials"])]
-                report.figures = play(contestants, repeats) if contestants else []
-                if "big" in groups:
-                    report.figures += play(big(bench, stored, repeats, work / "data", report), repeats)
-            finally:
-                shutil.rmtree(run, ignore_errors=True)
-    except BenchmarkError as error:
-        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
-        raise typer.Exit(1) from None
+            contestants = [each for group in groups if group in GROUPS for each in GROUPS[group](bench, report.facts["trials"])]
+            report.figures = play(contestants, repeats) if contestants else []
+            if "big" in groups:
+                report.figures += play(big(bench, stored, repeats, work / "data", report), repeats)
     set_targets(report)
-    report.show()
-    report.write(target)
-    console.print(f"[dim]{target}[/dim]", soft_wrap=True)
+    report.finish(target)
 
 
 if __name__ == "__main__":

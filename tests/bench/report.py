@@ -180,6 +180,12 @@ class Report:
         scratch.write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         scratch.replace(path)
 
+    def finish(self, path: Path) -> None:
+        """Shows the figures and targets, writes the JSON file and says where it is."""
+        self.show()
+        self.write(path)
+        console.print(f"[dim]{path}[/dim]", soft_wrap=True)
+
     def show_facts(self) -> None:
         """Prints what is known before the first measurement: machine, server, data."""
         grid = Table(title=f"bench-{self.name}", title_justify="left", title_style="bold", show_header=False)

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from include.settings import get_settings, read_secrets
 from include.warehouse import Role, bootstrap, libpq_url, migrate, server
 from include.warehouse.bootstrap import connect_as_superuser
+from tests.bench.report import console
 from tests.support.databases import clone_database, drop_database, free_port
 
 TEMPLATE = "bench_template"
@@ -37,6 +40,18 @@ _SHOWN = (
 
 class BenchmarkError(RuntimeError):
     """A benchmark cannot run or its outcome cannot be trusted; the message says why and what to do."""
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[None]:
+    """Removes what a benchmark leaves in a folder, and ends the command with the message of a BenchmarkError."""
+    try:
+        yield
+    except BenchmarkError as error:
+        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

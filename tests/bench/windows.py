@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -23,8 +22,8 @@ from include.settings import REPOSITORY, get_settings
 from include.transform import build, deploy, fix_horizon
 from include.transform.invocation import load_manifest, run_dbt
 from include.warehouse import Role, connect
-from tests.bench.report import Figure, Report, Target, console, interleaved
-from tests.bench.server import BenchmarkError, BenchServer, bench_server
+from tests.bench.report import Figure, Report, Target, interleaved
+from tests.bench.server import BenchmarkError, BenchServer, bench_server, scratch_folder
 
 DATABASES = {"3 days": "bench_windows_few", "30 days": "bench_windows_many"}
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
@@ -249,31 +248,25 @@ def main(
     run, target = work / "run-windows", output or work / "windows.json"
     days = dict(zip(DATABASES, (few, many), strict=True))
     seconds: dict[str, list[float]] = {name: [] for name in DATABASES}
-    try:
-        with bench_server(run / "home") as server:
-            report.facts["server"] = server.facts()
-            for name, database in DATABASES.items():
-                server.fresh(database)
-                use(server, database)
-                deploy()
-                report.facts[f"stored, {name}"] = fill(days[name], devices, timedelta(hours=hours_between))
-                batch(0, devices)  # the first batch finds nothing in memory and tables without free space
-            report.show_facts()
-            for number, name in interleaved(list(DATABASES), repeats):
-                use(server, DATABASES[name])
-                server.settle()
-                started = time.time()
-                seconds[name].append(batch(number + 1, devices))
-                report.facts.setdefault("seconds by node", {})[name] = seconds_by_node(started)
-            report.facts["plans"] = {}
-            for name, database in DATABASES.items():
-                use(server, database)
-                report.facts["plans"][name] = plans(run / "plans")
-    except BenchmarkError as error:
-        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
+    with scratch_folder(run), bench_server(run / "home") as server:
+        report.facts["server"] = server.facts()
+        for name, database in DATABASES.items():
+            server.fresh(database)
+            use(server, database)
+            deploy()
+            report.facts[f"stored, {name}"] = fill(days[name], devices, timedelta(hours=hours_between))
+            batch(0, devices)  # the first batch finds nothing in memory and tables without free space
+        report.show_facts()
+        for number, name in interleaved(list(DATABASES), repeats):
+            use(server, DATABASES[name])
+            server.settle()
+            started = time.time()
+            seconds[name].append(batch(number + 1, devices))
+            report.facts.setdefault("seconds by node", {})[name] = seconds_by_node(started)
+        report.facts["plans"] = {}
+        for name, database in DATABASES.items():
+            use(server, database)
+            report.facts["plans"][name] = plans(run / "plans")
     events = devices * READINGS_A_BATCH
     for name in DATABASES:
         report.figures.append(
@@ -285,9 +278,7 @@ def main(
         Target("growth", f"seconds with {many} days stored ÷ seconds with {few}", large.median_s / small.median_s, at_most=RATIO, by_round=pairs),
         Target("seconds", "seconds from the batch to all levels, data tests included", large.median_s, at_most=SECONDS, by_round=large.seconds),
     ]
-    report.show()
-    report.write(target)
-    console.print(f"[dim]{target}[/dim]", soft_wrap=True)
+    report.finish(target)
 
 
 if __name__ == "__main__":

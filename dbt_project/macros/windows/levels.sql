@@ -271,6 +271,10 @@ grouped as (
 {{ completed_windows('window_end_at', "window_end_at - interval '" ~ length ~ "'", 'window_end_at') }}
 {%- endmacro %}
 
+{#-
+    Arguments of config() for a sliding level. `offset 0` keeps PostgreSQL, which cannot know how many buckets a log holds, from joining the changes with all of the
+    input: every change is one look into its index.
+-#}
 {% macro sliding_windows_config(length) -%}
     {{ return({
         'materialized': 'incremental',
@@ -283,13 +287,18 @@ grouped as (
                     select changed.tenant_id, changed.device_id, changed.window_at + interval '5 minutes' as window_end_at
                     from {changes} as changed
                     union
-                    select later.tenant_id, later.device_id, later.window_at + interval '5 minutes' as window_end_at
+                    select changed.tenant_id, changed.device_id, later.window_at + interval '5 minutes' as window_end_at
                     from {changes} as changed
-                    cross join generate_series(1, " ~ (steps_of(length) - 1) ~ ") as ahead (step)
-                    inner join {input} as later
-                        on later.tenant_id = changed.tenant_id
-                        and later.device_id = changed.device_id
-                        and later.window_at = changed.window_at + ahead.step * interval '5 minutes'
+                    cross join lateral (
+                        select distinct within.window_at
+                        from {input} as within
+                        where
+                            within.tenant_id = changed.tenant_id
+                            and within.device_id = changed.device_id
+                            and within.window_at > changed.window_at
+                            and within.window_at < changed.window_at + interval '" ~ length ~ "'
+                        offset 0
+                    ) as later
                 ",
                 'select_when_new': "select changed.tenant_id, changed.device_id, changed.window_at + interval '5 minutes' as window_end_at from {changes} as changed",
             },

@@ -23,15 +23,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psycopg
-
-from include.landing import LandingBusy, crash, land_pending
-from include.warehouse import Role, WarehouseUnavailable, server
+from include.warehouse import Role, server
 from include.warehouse.bootstrap import connect_as_superuser
 from tests.support.chaos.arena import ChaosFailed
+from tests.support.chaos.landing_round import land_round
 from tests.support.chaos.letters import KEYS, Letter, Writer
 from tests.support.chaos.plan import REGISTERED
-from tests.support.chaos.watch import Watch, tell_lost, victim
+from tests.support.chaos.watch import Watch, victim
 from tests.support.gateway import Gateway, running_gateway
 
 SENDERS = 24
@@ -225,22 +223,7 @@ async def _answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes
 @victim
 def loader(watch: Watch) -> None:
     """One round over the streams, as every five minutes."""
-    crash.listener = lambda step: watch.passes(step.value)
-    files = 0
-    for stream in KEYS:
-        try:
-            result = land_pending(stream)
-        except LandingBusy as error:
-            watch.tell("busy", str(error))
-            return
-        except (WarehouseUnavailable, psycopg.OperationalError) as error:
-            tell_lost(watch, error)
-            return
-        if result.failed_files or result.is_held:
-            raise AssertionError(f"{stream}: {result} although nothing is wrong with any file")
-        files += result.files
-    if not files:
-        watch.tell("idle")
+    land_round(watch, KEYS)
 
 
 class Landing:

@@ -18,10 +18,10 @@ import dbt.cli.main
 import psycopg
 
 from include.contracts import streams
-from include.landing import LandingBusy, crash, land_pending
 from include.settings import get_settings
 from include.transform import Build, build, fix_horizon
 from include.warehouse import WarehouseUnavailable
+from tests.support.chaos.landing_round import land_round
 from tests.support.chaos.plan import Part
 from tests.support.chaos.watch import Watch, tell_lost, victim
 
@@ -43,22 +43,7 @@ _PARTS = {
 @victim
 def loader(watch: Watch) -> None:
     """One round over all streams, as every five minutes."""
-    crash.listener = lambda step: watch.passes(step.value)
-    files = 0
-    for stream in streams():
-        try:
-            result = land_pending(stream, arrived_from=FIRST_ARRIVAL, arrived_before=LAST_ARRIVAL)
-        except LandingBusy as error:
-            watch.tell("busy", str(error))
-            return
-        except (WarehouseUnavailable, psycopg.OperationalError) as error:
-            tell_lost(watch, error)
-            return
-        if result.failed_files or result.is_held:
-            raise AssertionError(f"{stream}: {result} although nothing is wrong with any file")
-        files += result.files
-    if not files:
-        watch.tell("idle")
+    land_round(watch, streams(), arrived_from=FIRST_ARRIVAL, arrived_before=LAST_ARRIVAL)
 
 
 @victim
