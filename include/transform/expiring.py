@@ -27,7 +27,9 @@ def expiring_streams() -> tuple[str, ...]:
 def consumers(stream: str, manifest: Node | None = None) -> tuple[str, ...]:
     """Incremental models that name a stream's staging view as an input, as `schema.name`: a month may leave raw once each of them has read it."""
     return tuple(
-        sorted(f"{node['schema']}.{node['alias']}" for node in models_of(manifest or manifest_json()) if f"stg_{stream}" in (node["config"].get("inputs") or {}))
+        sorted(
+            f"{node['schema']}.{node['alias']}" for node in models_of(manifest or manifest_json()) if f"stg_{stream}" in (node["config"].get("inputs") or {})
+        )
     )
 
 

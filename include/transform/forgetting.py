@@ -36,9 +36,7 @@ class Forgetful:
 def streams_about_persons() -> tuple[str, ...]:
     """Streams with a personal field whose months are deleted for good at some age."""
     return tuple(
-        stream
-        for stream in streams()
-        if load_contract(stream).lake_retention is not None and any(field.is_personal for field in load_contract(stream).fields)
+        stream for stream in streams() if load_contract(stream).lake_retention is not None and any(field.is_personal for field in load_contract(stream).fields)
     )
 
 
@@ -78,7 +76,7 @@ def unforgetful_models(manifest: Node, about_persons: Collection[str]) -> Iterat
             for stream in sorted(_streams_above(manifest, node) & set(about_persons) - set(forgets)):
                 yield (
                     f"{name} holds {', '.join(classified)} and is made of {stream}, whose months are deleted: say "
-                    f"`forgets={{'{stream}': [first, last]}}`, the days of the stream that a row is made of, counted from its own (macros/touched/forgotten.sql)"
+                    f"`forgets={{'{stream}': [first, last]}}`, the days that a row is made of, counted from its own (macros/touched/forgotten.sql)"
                 )
         for stream, days in (*forgets.items(), *remembers.items()):
             if stream not in streams() or load_contract(stream).lake_retention is None:
