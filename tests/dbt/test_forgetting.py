@@ -17,6 +17,7 @@ from include.lake.forget import forget
 from include.lake.rebuild import rebuild
 from include.lake.retention import Item, Place, expire_lake, expire_raw, forget_in_marts, plan
 from include.lake.steps import LakeStep
+from include.landing import land_everything
 from include.transform import check_everything, fix_horizon, request_touch
 from include.transform.forgetting import forgetful_models
 from include.warehouse import Role, connect
@@ -25,8 +26,7 @@ from tests.support.aged import FEBRUARY, JANUARY, LATER, MARCH, states
 from tests.support.home_story import HOME_TABLES, HOMES
 from tests.support.killed import KILLED, killed_at
 from tests.support.marts import build_marts, differences, made_anew, snapshot
-from tests.support.payloads import Payload, at, device_event, registry
-from tests.support.scenario import File, land
+from tests.support.payloads import Payload, at, device_event, put, registry
 
 STREAM = "device_events"
 A_YEAR_LATER = LATER + timedelta(days=265)
@@ -45,15 +45,21 @@ def opened(day: float, hour: float) -> Payload:
     return device_event("lock1", at(day, hour), "unlock", "key", deviceType="smart_lock", actor="resident_1")
 
 
+def tell(stream: str, day: float, *payloads: Payload) -> None:
+    """Lands a file that arrived on a day."""
+    put(stream, payloads, arrived_at=at(day))
+    land_everything(stream)
+
+
 @pytest.fixture(scope="module")
 def lived_zone(cluster: Cluster, deployed_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose door is opened at a quarter past midnight on every day from 3 January to 11 April, and at four odd hours."""
 
     def fill() -> None:
-        land(File("device_registry", at(50), (registry("lock1", at(-90), facility="home", deviceType="smart_lock", timeZone="Asia/Kathmandu"),)))
+        tell("device_registry", 50, registry("lock1", at(-90), facility="home", deviceType="smart_lock", timeZone="Asia/Kathmandu"))
         usual = (opened(day, 18.5) for day in range(-58, 41))
         odd = (opened((day - at(0).date()).days, hour) for day, hour in ODD)
-        land(File(STREAM, at(50), (*usual, *odd)))
+        tell(STREAM, 50, *usual, *odd)
         build_marts()
 
     zone = tmp_path_factory.mktemp("lived") / "zone"
@@ -111,7 +117,7 @@ def test_persons_are_forgotten_for_good_and_the_profile_stays(lived: Warehouse) 
 
     # Neither a registry that changes, nor a backfill, nor a rebuild brings anything back.
     moved = registry("lock1", at(-90), facility="another", updated_at=at(60), deviceType="smart_lock", timeZone="Europe/Berlin")
-    land(File("device_registry", at(60), (moved,)))
+    tell("device_registry", 60, moved)
     request_touch(at(-60), at(10), "test")
     build_marts()
     assert held(lived) == FORGOTTEN
