@@ -22,6 +22,7 @@ EXPECTED = {
     "intermediate": {
         "int_maintenance__device_activity_daily",
         "int_maintenance__device_activity_hourly",
+        "int_maintenance__device_activity_weekly",
         "int_maintenance__device_baseline_daily",
         "int_maintenance__device_firmware_hourly",
         "int_maintenance__device_leg",

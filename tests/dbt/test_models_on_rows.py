@@ -37,7 +37,8 @@ HOT_WINDOWS = {
     "fct_device_sliding_15min": "window_end_at = timestamptz '2026-03-30 10:05+00'",
     "fct_device_sliding_1h": "window_end_at = timestamptz '2026-03-30 10:05+00'",
     "int_maintenance__device_activity_hourly": "hour_at = timestamptz '2026-03-30 10:00+00'",
-    "int_maintenance__device_activity_daily": "activity_date = date '2026-03-30'",
+    "int_maintenance__device_activity_daily": "day_at = timestamptz '2026-03-30 00:00+00'",
+    "int_maintenance__device_activity_weekly": "week_at = timestamptz '2026-03-28 00:00+00'",
 }
 HOT_TWINS = {
     "fct_device_event": "hour_at = timestamptz '2026-03-30 08:00+00'",

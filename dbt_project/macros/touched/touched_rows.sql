@@ -78,7 +78,7 @@
 
 {#- Length of the window that an expression takes of a time: '1 minute' for window_of('event_at', '1 minute'). None for any other expression. -#}
 {% macro length_of_window(expression, time) -%}
-    {%- for length in ['1 minute', '5 minutes', '15 minutes', '1 hour', '1 day'] if expression == window_of(time, length) -%}{{ return(length) }}{%- endfor -%}
+    {%- for length in ['1 minute', '5 minutes', '15 minutes', '1 hour', '1 day', '7 days'] if expression == window_of(time, length) -%}{{ return(length) }}{%- endfor -%}
     {{ return(none) }}
 {%- endmacro %}
 

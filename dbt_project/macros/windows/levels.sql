@@ -135,7 +135,9 @@ windows as (
 
 )
 
+-- By time, so that a first fill lies on disk as it would have if every batch had come on time: the newest windows, which batches read, on few pages.
 select * from windows
+order by {{ at }}
 {%- endmacro %}
 
 {#- Rows of a lower level, put together: columns of `grouped` but the ids and the window. -#}

@@ -1,6 +1,7 @@
 {#-
-    Sessions: times in which a device said something again and again, with less than the gap of its type (session_gap_s) between two readings. They are found in three
-    steps, so that a device that never falls silent costs what was touched and not all it ever said: runs within an hour, runs within a day, sessions over days.
+    Sessions: times in which a device said something again and again, with less than the gap of its type (session_gap_s) between two readings. They are found in four
+    steps, so that a device that never falls silent costs what was touched and a row a week, not all it ever said: runs within an hour, within a day, within a week,
+    sessions over weeks.
 -#}
 
 {#-
@@ -37,36 +38,43 @@
     group by {{ by }}, run_number
 {%- endmacro %}
 
-{#- Days (UTC) of spans of time, and the day before and after each: a gap is shorter than a day, so what follows a run within its gap stands on one of them. -#}
-{% macro days_around(spans) -%}
+{#- Weeks (UTC, 7 days from midnight) of spans of time, and the week before and after each: a gap is shorter, so what follows a run within its gap is in one of them. -#}
+{% macro weeks_around(spans) -%}
     select distinct
         span.tenant_id,
         span.device_id,
-        day::date as activity_date
+        week_at
     from {{ spans }} as span
     cross join generate_series(
-        {{ date_of('span.span_from') }}::timestamp - interval '1 day', {{ date_of('span.span_to') }}::timestamp + interval '1 day', interval '1 day'
-    ) as day
+        {{ window_of('span.span_from', '7 days') }} - interval '168 hours', {{ window_of('span.span_to', '7 days') }} + interval '168 hours', interval '168 hours'
+    ) as week_at
+{%- endmacro %}
+
+{#- Columns by which a session of readings differs from one that is stored. -#}
+{% macro session_columns(alias) -%}
+    {%- for column in ['tenant_id', 'device_id', 'started_at', 'ended_at', 'device_key', 'device_type', 'reading_count', '_batch_id'] -%}
+        {{ alias }}.{{ column }}{{ ', ' if not loop.last }}
+    {%- endfor -%}
 {%- endmacro %}
 
 {#-
-    Mapping of changed days of runs to sessions, which are known by start and end: those stored that a changed day or a neighbour of it holds, because they may have
-    grown, been joined or been split, and those that are there now. Days that a stored session reaches are read whole, so that no session is cut off by what is read
-    unless another changed day lies there, whose own days are read as well.
+    Mapping of changed weeks of runs to sessions, which are known by start and end. Looked at are those stored that a changed week or a neighbour of it holds, because
+    they may have grown, been joined or been split, and those that are there now; touched are the ones that only one of the two has. Weeks that a stored session
+    reaches are read whole, so that no session is cut off by what is read unless another changed week lies there, whose own weeks are read as well.
 -#}
 {% macro sessions_moved() -%}
     with changed_span as (
         select distinct
             changed.tenant_id,
             changed.device_id,
-            {{ start_of_date('changed.activity_date') }} as span_from,
-            {{ start_of_date('changed.activity_date') }} as span_to
+            changed.week_at as span_from,
+            changed.week_at as span_to
         from {changes} as changed
     ),
     reached as (
         select
             changed_span.*,
-            -- Sessions do not overlap: of those that started earlier only the last can reach the day before. The index finds it, however many there are.
+            -- Sessions do not overlap: of those that started earlier only the last can reach the week before. The index finds it, however many there are.
             coalesce(
                 (
                     select max(before.started_at)
@@ -74,43 +82,53 @@
                     where
                         before.tenant_id = changed_span.tenant_id
                         and before.device_id = changed_span.device_id
-                        and before.started_at < changed_span.span_from - interval '1 day'
+                        and before.started_at < changed_span.span_from - interval '168 hours'
                 ),
                 '-infinity'
             ) as first_started_at
         from changed_span
     ),
-    stored_span as (
-        select distinct stored.tenant_id, stored.device_id, stored.started_at as span_from, stored.ended_at as span_to
+    stored_near as (
+        select distinct stored.*
         from reached
         inner join {this} as stored
             on stored.tenant_id = reached.tenant_id
             and stored.device_id = reached.device_id
             and stored.started_at >= reached.first_started_at
-            and stored.started_at < reached.span_from + interval '2 days'
-            and stored.ended_at >= reached.span_from - interval '1 day'
+            and stored.started_at < reached.span_from + interval '336 hours'
+            and stored.ended_at >= reached.span_from - interval '168 hours'
     ),
-    near as ({{ days_around('(select * from changed_span union select * from stored_span)') }}),
-    found as ({{ runs_of('(select part.* from near inner join {input} as part using (tenant_id, device_id, activity_date))') }})
-    select tenant_id, device_id, span_from as started_at, span_to as ended_at from stored_span
+    stored_span as (select tenant_id, device_id, started_at as span_from, ended_at as span_to from stored_near),
+    near as ({{ weeks_around('(select * from changed_span union select * from stored_span)') }}),
+    found as ({{ runs_of('(select part.* from near inner join {input} as part using (tenant_id, device_id, week_at))') }}),
+    found_near as (
+        select found.*
+        from found
+        where exists (
+            select 1
+            from changed_span
+            where
+                found.tenant_id = changed_span.tenant_id
+                and found.device_id = changed_span.device_id
+                and found.started_at < changed_span.span_from + interval '336 hours'
+                and found.ended_at >= changed_span.span_from - interval '168 hours'
+        )
+    ),
+    gone as (select {{ session_columns('stored_near') }} from stored_near except select {{ session_columns('found_near') }} from found_near),
+    new as (select {{ session_columns('found_near') }} from found_near except select {{ session_columns('stored_near') }} from stored_near)
+    select tenant_id, device_id, started_at, ended_at from gone
     union
-    select found.tenant_id, found.device_id, found.started_at, found.ended_at
-    from found
-    inner join changed_span
-        on found.tenant_id = changed_span.tenant_id
-        and found.device_id = changed_span.device_id
-        and found.started_at < changed_span.span_from + interval '2 days'
-        and found.ended_at >= changed_span.span_from - interval '1 day'
+    select tenant_id, device_id, started_at, ended_at from new
 {%- endmacro %}
 
-{#- Runs of a day that touched sessions are made of, with the days around them: what comes before or after a session shows whether it is whole. -#}
+{#- Runs of a week that touched sessions are made of, with the weeks around them: what comes before or after a session shows whether it is whole. -#}
 {% macro runs_of_touched_sessions(relation) -%}
     {%- if in_unit_test() or not execute -%}{{ return(relation) }}{%- endif -%}
     (
         select part.*
         from (
-            {{ days_around('(select tenant_id, device_id, started_at as span_from, ended_at as span_to from ' ~ touched_name() ~ ')') }}
+            {{ weeks_around('(select tenant_id, device_id, started_at as span_from, ended_at as span_to from ' ~ touched_name() ~ ')') }}
         ) as near
-        inner join {{ relation }} as part using (tenant_id, device_id, activity_date)
+        inner join {{ relation }} as part using (tenant_id, device_id, week_at)
     )
 {%- endmacro %}

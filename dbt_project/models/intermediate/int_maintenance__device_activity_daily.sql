@@ -1,14 +1,14 @@
 -- Grain: one row per tenant, device and run of readings within a day (UTC), by its start: readings that follow each other within the gap of the device's type.
--- Additive: reading_count. Put together from the runs within hours; sessions are put together from these.
+-- Additive: reading_count. Put together from the runs within hours; runs within weeks are put together from these.
 {{
     config(
         materialized='incremental',
         incremental_strategy='touched_buckets',
-        bucket=['tenant_id', 'device_id', 'activity_date'],
-        event_time='activity_date',
-        inputs={'int_maintenance__device_activity_hourly': {'activity_date': date_of('hour_at')}},
-        definition=definition_of(runs_of('hours', ['activity_date'])),
-        indexes=[{'columns': ['tenant_id', 'device_id', 'activity_date']}],
+        bucket=['tenant_id', 'device_id', 'day_at'],
+        event_time='day_at',
+        inputs={'int_maintenance__device_activity_hourly': {'day_at': window_of('hour_at', '1 day')}},
+        definition=definition_of(runs_of('hours', ['day_at'])),
+        indexes=[{'columns': ['tenant_id', 'device_id', 'day_at']}],
         tags=['micro_batch', 'maintenance', 'windows'],
     )
 }}
@@ -20,7 +20,7 @@ hours as (
     select
         tenant_id,
         device_id,
-        {{ date_of('hour_at') }} as activity_date,
+        {{ window_of('hour_at', '1 day') }} as day_at,
         device_key,
         device_type,
         started_at,
@@ -33,7 +33,7 @@ hours as (
 
 runs as (
 
-    {{ runs_of('hours', ['activity_date']) }}
+    {{ runs_of('hours', ['day_at']) }}
 
 )
 

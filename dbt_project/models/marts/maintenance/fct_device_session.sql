@@ -9,7 +9,7 @@
         bucket=['tenant_id', 'device_id', 'started_at', 'ended_at'],
         event_time='started_at',
         inputs={
-            'int_maintenance__device_activity_daily': {
+            'int_maintenance__device_activity_weekly': {
                 'select': sessions_moved(),
                 'select_when_new': 'select * from (' ~ runs_of('{input}') ~ ') as found',
             },
@@ -24,7 +24,7 @@ with
 
 runs as (
 
-    select run.* from {{ runs_of_touched_sessions(ref('int_maintenance__device_activity_daily')) }} as run
+    select run.* from {{ runs_of_touched_sessions(ref('int_maintenance__device_activity_weekly')) }} as run
 
 ),
 
