@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from include.commands.console import console, duration, print_json, table
 from include.commands.stack import Json
@@ -113,21 +114,26 @@ def _print(found: dict[str, Any], patterns: list[dict[str, Any]]) -> None:
         ("health of", found["health_date"]),
         ("firmware by the registry", found["registered_firmware_version"]),
     )
-    table(f"{found['device_id']} of tenant {found['tenant_id']}", ("", ""), about)
+    table(_as_text(f"{found['device_id']} of tenant {found['tenant_id']}"), ("", ""), [(what, _as_text(value)) for what, value in about])
     rows = []
     for title, column, name in PROPERTIES:
         drifts = found[f"is_{name}_drifting"]
         verdict = {None: None, True: "[red]drifts[/red]", False: "[green]as desired[/green]"}[drifts]
         since = found[f"{name}_drifting_since_at"] if drifts else found[f"{name}_reported_since_at"]
         age = duration(found[f"{name}_drift_s"]) if drifts else None
-        rows.append((title, found[f"target_{column}"], found[f"reported_{column}"], verdict, since, age))
+        rows.append((title, _as_text(found[f"target_{column}"]), _as_text(found[f"reported_{column}"]), verdict, since, age))
     table("Desired and reported", ("property", "desired", "reported", "verdict", "since, UTC", "age"), rows)
     if patterns:
-        shown = [(row["pattern_code"], row["started_at"], duration(row["duration_s"]), row["event_codes"]) for row in patterns]
+        shown = [(row["pattern_code"], row["started_at"], duration(row["duration_s"]), _as_text(row["event_codes"])) for row in patterns]
         table(f"Last patterns of events, up to {PATTERNS_SHOWN}", ("pattern", "began, UTC", "lasted", "codes"), shown)
     if found["as_of_at"] is not None:
         ago = duration((datetime.now(UTC) - found["as_of_at"]).total_seconds())
         console.print(f"The newest contact with any device of the tenant was at {found['as_of_at']:%Y-%m-%d %H:%M:%S} UTC, {ago} ago.")
+
+
+def _as_text(value: Any) -> Any:  # noqa: ANN401  whatever a column holds
+    """A value that stays what it is in a table: brackets in names and codes of devices are no markup."""
+    return escape(value) if isinstance(value, str) else value
 
 
 def _listed(*values: object) -> str | None:

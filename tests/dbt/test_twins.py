@@ -150,6 +150,31 @@ def test_a_late_change_of_state_moves_the_windows_up_to_the_next_one_and_no_othe
     assert deployed.rows(verdicts.format(at(0, 7))) == [("in_maintenance", True, 180.0, "failure")]
 
 
+def test_an_entry_without_downtime_leaves_its_window_when_it_moves(deployed: Warehouse) -> None:
+    land(File("device_registry", at(-1), (registry("m1", at(-9)),)))
+    land(File("device_telemetry", at(1), tuple(telemetry("m1", at(0, hour, 2)) for hour in range(4))))
+    land(File("maintenance_log", at(1), (maintenance("i", "m1", at(0, 1, 2), kind="inspection", downtimeMinutes=0),)))
+    build_marts(TWINS)
+    looked_at = "select window_at, maintenance_type, crew_downtime_s from maintenance.fct_machine_state_5min where maintenance_type is not null"
+    assert deployed.rows(looked_at) == [(at(0, 1), "inspection", 0.0)]
+    land(File("maintenance_log", at(2), (maintenance("i", "m1", at(0, 2, 3), kind="inspection", updated_at=at(1), downtimeMinutes=0),)))
+    build_marts(TWINS)
+    assert deployed.rows(looked_at) == [(at(0, 2), "inspection", 0.0)]
+
+
+def test_a_set_point_without_a_value_does_not_hide_what_a_late_one_changes(deployed: Warehouse) -> None:
+    def sets(*values: tuple[float, float | None]) -> None:
+        told = ((at(0, hour), {} if value is None else {"setPoint": value}) for hour, value in values)
+        land(File("device_events", at(1), tuple(device_event("t1", when, "setpoint", "manual", deviceType="thermostat", **more) for when, more in told)))
+        build_marts(TWINS)
+
+    changes = "select changed_at, previous_value, reported_value from intermediate.int_maintenance__device_reported_change order by 1"
+    sets((8, 20.0), (10, None), (12, 20.0))
+    assert deployed.rows(changes) == [(at(0, 8), None, "20")]
+    sets((9, 21.0))
+    assert deployed.rows(changes) == [(at(0, 8), None, "20"), (at(0, 9), "20", "21"), (at(0, 12), "21", "20")]
+
+
 def test_a_drift_is_as_old_as_the_target_or_as_the_leaving_of_it(deployed: Warehouse) -> None:
     def reports(*values: tuple[datetime, str]) -> None:
         land(File("device_telemetry", at(8), tuple(telemetry("m1", when) | {"metadata": {"firmware_version": version}} for when, version in values)))

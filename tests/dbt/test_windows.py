@@ -11,7 +11,7 @@ from include.transform import build, fix_horizon
 from tests.conftest import Warehouse
 from tests.support.marts import build_marts, differences, snapshot
 from tests.support.payloads import at, registry, telemetry
-from tests.support.removal import remove_event
+from tests.support.removal import forget_month, remove_event
 from tests.support.scenario import File, land
 from tests.support.window_story import WINDOWS, full_refresh, story, tell, window_tables
 
@@ -112,6 +112,26 @@ def test_a_late_registry_correction_touches_exactly_the_windows_that_it_moves(de
     assert [len(deployed.rows(TOUCHED.format(build_id, length))) for length in ("1min", "5min", "15min", "1h", "1d")] == [0, 0, 0, 1, 1]
     incremental = snapshot(window_tables())
     assert differences(incremental, full_refresh()) == []
+
+
+def test_a_registry_corrected_for_a_month_that_left_raw_keeps_the_minutes_and_expects_nothing_of_them(deployed: Warehouse) -> None:
+    land(File("device_registry", at(1), (registry("m1", at(-9), facility="old"),)))
+    land(File("device_telemetry", at(1), tuple(telemetry("m1", at(0, hour)) for hour in range(6))))
+    build_windows()
+    forget_month("device_telemetry", at(0).date())
+
+    # It stood elsewhere since half past two, which nobody can look up in raw any more.
+    land(File("device_registry", at(2), (registry("m1", at(0, 2, 30), facility="new"),)))
+    build_marts(WINDOWS, run_tests=True)
+    hours = (
+        "select facility_id, reading_count, expected_reading_count from maintenance.fct_device_window_1h where metric_code = 'all_readings' order by window_at"
+    )
+    assert deployed.rows(hours) == [("old", 1, 2.0), ("old", 1, 2.0), ("old", 1, 1.0), *[("old", 1, 0.0)] * 3]
+
+    # What cannot be mended is not tried again with each registry that changes.
+    land(File("device_registry", at(3), (registry("m1", at(0, 2, 30), facility="new", line="line_z", updated_at=at(2)),)))
+    build_id = build_windows()
+    assert [len(deployed.rows(TOUCHED.format(build_id, length))) for length in ("1min", "5min", "15min", "1h", "1d")] == [0, 0, 0, 0, 0]
 
 
 def test_a_plant_that_learns_its_time_zone_moves_its_days(deployed: Warehouse) -> None:

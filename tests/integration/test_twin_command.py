@@ -11,7 +11,10 @@ from include.settings import REPOSITORY
 from include.warehouse import Role
 from tests.conftest import Warehouse
 from tests.integration.test_commands import error_of, run, run_json
-from tests.support.payloads import at
+from tests.support.marts import build_marts
+from tests.support.payloads import at, device_event, registry, telemetry
+from tests.support.scenario import File, land
+from tests.support.twin_story import TWINS
 
 
 def test_a_twin_shows_what_is_desired_reported_and_known(built: Warehouse) -> None:
@@ -35,6 +38,15 @@ def test_a_device_that_never_spoke_and_one_of_another_tenant_have_twins(built: W
     assert isinstance(thermostat, dict)
     assert (thermostat["target_setpoint_c"], thermostat["reported_setpoint_c"]) == (20.0, 22.5)
     assert thermostat["setpoint_drifting_since_at"] == "2026-03-02T03:00:00+00:00"
+
+
+def test_brackets_in_names_and_codes_are_no_markup(deployed: Warehouse) -> None:
+    land(File("device_registry", at(1), (registry("m[/x]", at(-9), facility="plant[red]", firmwareVersion="1.0[beta]"),)))
+    land(File("device_telemetry", at(1), (telemetry("m[/x]", at(0, 9)) | {"metadata": {"firmware_version": "1.0[rc]"}},)))
+    land(File("device_events", at(1), (device_event("m[/x]", at(0, 9), "error", "E[1]"),)))
+    build_marts(TWINS)
+    shown = run("twin", "m[/x]")
+    assert all(part in shown for part in ("m[/x] of tenant default", "plant[red]", "1.0[beta]", "1.0[rc]", "E[1] since"))
 
 
 def test_it_reads_as_the_analyst_who_sees_the_marts_only(built: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:

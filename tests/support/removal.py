@@ -1,8 +1,28 @@
-"""Removing rows of raw as an erasure does."""
+"""Removing rows of raw as an erasure does, and as the retention of months does."""
 
 from __future__ import annotations
 
+from datetime import date
+
 from include.warehouse import Role, connect
+
+
+def forget_month(stream: str, month: date) -> None:
+    """Takes a month out of raw as retention does, without a lake to hold it.
+
+    Args:
+        stream: The stream.
+        month: First day of the month.
+    """
+    with connect(Role.OWNER) as connection:
+        gone = connection.execute(
+            f"delete from raw.{stream} where date_trunc('month', event_at at time zone 'UTC')::date = %s",  # type: ignore[arg-type]
+            (month,),
+        ).rowcount
+        assert gone > 0
+        connection.execute(
+            "insert into ops.partition_state (stream, month, state, row_count, content_digest) values (%s, %s, 'expired', %s, '\\x00')", (stream, month, gone)
+        )
 
 
 def remove_event(stream: str, where: str, *, may_be_none: bool = False) -> int:

@@ -73,7 +73,7 @@ def story(seed: int, batches: int, days: int) -> list[list[tuple[str, list[Paylo
                 tell_of("maintenance_log", maintenance(log, machine, moved, kind=dice.choice(("failure", "repair", "service")), updated_at=written, **more))
     for _ in range(12 * days):
         event = device_event("t1", _moment(days, dice), "setpoint", dice.choice(("program", "manual")), deviceType="thermostat")
-        tell_of("device_events", event | {"setPoint": dice.choice((19.5, 20.0, 21.0))})
+        tell_of("device_events", event | dice.choice(({"setPoint": 19.5}, {"setPoint": 20.0}, {"setPoint": 21.0}, {})))
     for device in (*MACHINES, "t1"):
         for _ in range(20 * days):
             metadata = {"firmware_version": dice.choice(FIRMWARE)} if dice.random() < 0.5 else {}

@@ -1,18 +1,31 @@
 {#- Mappings of int_maintenance__device_reported_change, which is what rpt_device_twin asks about the past of a device. -#}
 
-{#- Changed hours, and the next hour of each device in which the input has a row of the kind; `kind` is a condition on the row `later`. -#}
-{% macro hour_and_next(kind) -%}
+{#-
+    Changed hours, and the next hour of each device in which the input has a row that counts: `counts` is a condition on the row `later`, `time` its column of time,
+    by which an index finds it however many others lie between.
+-#}
+{% macro hour_and_next(time, counts) -%}
     select changed.tenant_id, changed.device_id, changed.hour_at
     from {changes} as changed
     union
     select changed.tenant_id, changed.device_id, following.hour_at
     from {changes} as changed
     cross join lateral (
-        select min(later.hour_at) as hour_at
+        select later.hour_at
         from {input} as later
-        where later.tenant_id = changed.tenant_id and later.device_id = changed.device_id and later.hour_at > changed.hour_at and {{ kind }}
+        where
+            later.tenant_id = changed.tenant_id
+            and later.device_id = changed.device_id
+            and later.{{ time }} >= changed.hour_at + interval '1 hour'
+            and {{ counts }}
+        order by later.{{ time }}
+        limit 1
     ) as following
-    where following.hour_at is not null
+{%- endmacro %}
+
+{#- All hours of an input that is new as a whole. -#}
+{% macro every_hour() -%}
+    select changed.tenant_id, changed.device_id, changed.hour_at from {changes} as changed
 {%- endmacro %}
 
 {#- Hours in which versions of the registry begin, of changed devices. -#}

@@ -42,7 +42,10 @@
         and stored.window_at < following.until_at
 {%- endmacro %}
 
-{#- Mapping of changed days of the maintenance log: stored windows that an entry of the day covers now, and those that any entry covered before. -#}
+{#-
+    Mapping of changed days of the maintenance log: stored windows that an entry of the day covers now, and those that any entry covered before; an entry without
+    downtime covers the moment at which it was made.
+-#}
 {% macro crew_moved() -%}
     select stored.tenant_id, stored.device_id, stored.window_at
     from {changes} as changed
@@ -52,7 +55,7 @@
         and stored.window_at >= {{ start_of_date('changed.occurred_date') }}
         and stored.window_at < {{ start_of_date('(changed.occurred_date + ' ~ (longest_downtime_d() + 1) ~ ')') }}
     where
-        stored.crew_downtime_s > 0
+        stored.maintenance_type is not null
         or exists (
             select 1
             from {input} as entry
@@ -63,4 +66,9 @@
                 and entry.occurred_at < stored.window_at + interval '5 minutes'
                 and {{ downtime_end('entry') }} > stored.window_at
         )
+{%- endmacro %}
+
+{#- When the whole log is new, so are all stored windows, and an entry makes none. -#}
+{% macro no_window() -%}
+    select changed.tenant_id, changed.device_id, null::timestamptz as window_at from {changes} as changed where false
 {%- endmacro %}

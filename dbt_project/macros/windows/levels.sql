@@ -10,23 +10,25 @@
 
 {#-
     Readings that a version of the registry lets expect between two times: the seconds in which it held and the device was active, over the reporting interval.
-    0 where the device was not active, NULL where there is no version. A share of a reading counts: a device that reports every hour owes a sixtieth a minute.
+    0 where the device was not active or the version did not hold, NULL where there is no version. A share of a reading counts: a device that reports every hour
+    owes a sixtieth a minute. A version that did not hold has windows where a minute has left raw before the registry was corrected: it keeps the version it had.
 -#}
 {% macro expected_readings(version, window_from, window_to) -%}
     (case
         when {{ version }}.registry_status = 'active'
-            then extract(
+            then greatest(0, extract(
                 epoch from least({{ version }}.valid_to_at, {{ window_to }}) - greatest({{ version }}.valid_from_at, {{ window_from }})
-            ) / {{ version }}.reporting_interval_s
+            )) / {{ version }}.reporting_interval_s
         when {{ version }}.device_key is not null then 0
     end)::double precision
 {%- endmacro %}
 
 {#-
-    Mapping of dim_device to the buckets of a model of windows: exactly the stored windows that hold a row which the registry as it is now would have otherwise —
+    Mapping of dim_device to the buckets of the first level: exactly the stored windows that hold a row which the registry as it is now would have otherwise —
     readings that belong to another version, other attributes, other expectations. Silent windows have no row and need none.
 
-    `at` is the bucket column; the window reaches from `window_from` to `window_to`, expressions over the row `stored`.
+    `at` is the bucket column; the window reaches from `window_from` to `window_to`, expressions over the row `stored`. The rows of all_readings speak for those of
+    the metrics, which they include.
 -#}
 {% macro moved_by_registry(at, window_from, window_to) -%}
     select distinct stored.tenant_id, stored.device_id, stored.{{ at }}
@@ -34,7 +36,8 @@
     inner join {this} as stored on stored.tenant_id = changed.tenant_id and stored.device_id = changed.device_id
     left join {input} as version on stored.device_key = version.device_key
     where
-        case
+        stored.metric_code = 'all_readings'
+        and case
             when version.device_key is not null
                 then
                     coalesce(stored.last_at >= version.valid_to_at, false)
@@ -54,6 +57,20 @@
                 )
             else true
         end
+{%- endmacro %}
+
+{#-
+    The same for a level above the first. Versions and attributes come from the windows below and are touched by them; what such a level asks the registry itself is the
+    expectation. Asked for more, windows of months that have left raw, whose minutes stay as they were, would differ for ever.
+-#}
+{% macro expected_otherwise(at, window_from, window_to) -%}
+    select distinct stored.tenant_id, stored.device_id, stored.{{ at }}
+    from {changes} as changed
+    inner join {this} as stored on stored.tenant_id = changed.tenant_id and stored.device_id = changed.device_id
+    left join {input} as version on stored.device_key = version.device_key
+    where
+        stored.metric_code = 'all_readings'
+        and stored.expected_reading_count is distinct from {{ expected_readings('version', window_from, window_to) }}
 {%- endmacro %}
 
 {#- Measures of a group of rows of a lower level. -#}
@@ -191,7 +208,7 @@ grouped as (
         'event_time': 'window_at',
         'inputs': {
             below: {'window_at': window_of('window_at', length)},
-            'dim_device': {'select': moved_by_registry('window_at', 'stored.window_at', "stored.window_at + interval '" ~ length ~ "'")},
+            'dim_device': {'select': expected_otherwise('window_at', 'stored.window_at', "stored.window_at + interval '" ~ length ~ "'")},
         },
         'definition': definition_of(device_windows(below, length)),
         'indexes': [{'columns': ['tenant_id', 'device_id', 'window_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_at']}],
@@ -304,7 +321,7 @@ grouped as (
                 ",
                 'select_when_new': "select changed.tenant_id, changed.device_id, changed.window_at + interval '5 minutes' as window_end_at from {changes} as changed",
             },
-            'dim_device': {'select': moved_by_registry('window_end_at', "stored.window_end_at - interval '" ~ length ~ "'", 'stored.window_end_at')},
+            'dim_device': {'select': expected_otherwise('window_end_at', "stored.window_end_at - interval '" ~ length ~ "'", 'stored.window_end_at')},
         },
         'definition': definition_of(sliding_windows(length)),
         'indexes': [{'columns': ['tenant_id', 'device_id', 'window_end_at', 'device_key', 'metric_code'], 'unique': true}, {'columns': ['window_end_at']}],

@@ -9,8 +9,11 @@
         bucket=['tenant_id', 'device_id', 'hour_at'],
         event_time='hour_at',
         inputs={
-            'int_maintenance__device_firmware_hourly': {'select': hour_and_next('true')},
-            'fct_device_event': {'select': hour_and_next("later.event_type = 'setpoint'")},
+            'int_maintenance__device_firmware_hourly': {'select': hour_and_next('started_at', 'true'), 'select_when_new': every_hour()},
+            'fct_device_event': {
+                'select': hour_and_next('event_at', "later.event_type = 'setpoint' and later.setpoint_c is not null"),
+                'select_when_new': every_hour(),
+            },
             'dim_device': {'select': intervals_moved(), 'select_when_new': hours_of_versions()},
         },
         indexes=[
