@@ -15,14 +15,15 @@ from include.simulator.device_events import device_event_rows, planted
 from include.simulator.devices import registry_rows
 from include.simulator.positions import position_rows, tour_truth, tours
 from include.simulator.world import World, make_world
+from include.transform import build, fix_horizon
 from include.transform.invocation import load_manifest, run_dbt
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
 from tests.dbt.test_models_on_rows import rows_read
 from tests.support.home_story import FLEET, FLEET_TABLES, HOME_TABLES, HOMES, made_anew, story, tell
 from tests.support.marts import build_marts, differences, snapshot
-from tests.support.payloads import Payload, at, device_event, position, registry
-from tests.support.removal import remove_event
+from tests.support.payloads import Payload, at, device_event, position, registry, telemetry
+from tests.support.removal import forget_month, remove_event
 from tests.support.scenario import File, land
 
 DAYS_OF_TRUCKS = "select device_id, local_date, distance_km, stop_count from maintenance.fct_device_position_daily"
@@ -77,6 +78,32 @@ def test_an_access_is_unusual_by_what_was_before_whenever_it_becomes_known(deplo
     land(File("device_registry", at(23), (registry("lock1", at(10), deviceType="smart_lock", facility="other_home", timeZone="Asia/Tokyo"),)))
     build_marts(HOMES, run_tests=True)
     assert deployed.rows(rows) == []
+
+
+def test_a_home_whose_zone_becomes_known_after_its_events_left_raw_keeps_one_row_an_hour(deployed: Warehouse) -> None:
+    """The use stays at 20 h UTC; the energy of 11 h UTC turns out to be of 20 h in Tokyo."""
+    warm = {"deviceType": "thermostat", "facility": "home"}
+    land(File("device_registry", at(20), (registry("warm", at(-30), **warm), registry("other", at(-30), **warm))))
+    readings = (telemetry("warm", at(0, hour)) | {"deviceType": "thermostat", "measurements": {"energy": hour / 4}} for hour in (11, 20))
+    land(File("device_telemetry", at(20), tuple(readings)))
+    land(File("device_events", at(20), (device_event("warm", at(0, 20), "setpoint", "manual", deviceType="thermostat", setPoint=20.0),)))
+    build_marts(HOMES)
+    columns = "local_date::text, local_hour_number, use_count, energy_kwh, time_zone_name"
+    hours = f"select {columns} from intermediate.int_maintenance__device_use_hourly order by 1, 2"
+    assert deployed.rows(hours) == [("2026-03-01", 11, 0, 2.75, "UTC"), ("2026-03-01", 20, 1, 5.0, "UTC")]
+
+    forget_month("device_events", date(2026, 3, 1))
+    zoned = {"timeZone": "Asia/Tokyo", "updated_at": at(-29)}
+    land(File("device_registry", at(21), (registry("warm", at(-30), **warm, **zoned), registry("other", at(-30), **warm, **zoned))))
+    build_marts(HOMES, run_tests=True)
+    assert deployed.rows(hours) == [("2026-03-01", 20, 1, 2.75, "Asia/Tokyo"), ("2026-03-02", 5, 0, 5.0, "Asia/Tokyo")]
+
+    # And a registry that changes otherwise does not make it anew.
+    land(File("device_registry", at(22), (registry("other", at(-30), model="t_2", **warm, **zoned | {"updated_at": at(-28)}),)))
+    of = fix_horizon()
+    build(HOMES, of, run_tests=False)
+    touched = "select count(*) from ops.bucket_change where build_id = '{}' and relation = 'intermediate.int_maintenance__device_use_hourly'"
+    assert deployed.value(touched.format(of.build_id)) == 0
 
 
 def test_a_late_fix_splits_a_stop_that_began_the_day_before(deployed: Warehouse) -> None:

@@ -47,17 +47,15 @@
 {%- endmacro %}
 
 {#-
-    Predicate: a row lies within a touched local day of its device, in any zone (UTC-12 to UTC+14). Says nothing new beside is_touched; it lets the index on device
-    and time be used, so that a few devices are not looked for among the rows of all.
+    UTC days that a touched local day of a device lies on in any zone (UTC-12 to UTC+14): tenant_id, device_id, utc_date. To be joined by equality with the UTC day of
+    a row, so that a first fill is hashed, and by the range of the day, so that a few devices are found by the index on device and time. In a unit test `everything`
+    stands for the touched days.
 -#}
-{% macro lies_near_touched_days(row, time, date_column) -%}
-    {%- if not execute or in_unit_test() -%}{{ return('true') }}{%- endif -%}
-    exists (
-        select 1 from {{ touched_name() }} as touched
-        where
-            touched.tenant_id = {{ row }}.tenant_id
-            and touched.device_id = {{ row }}.device_id
-            and {{ row }}.{{ time }} >= {{ start_of_date('touched.' ~ date_column) }} - interval '14 hours'
-            and {{ row }}.{{ time }} < {{ start_of_date('touched.' ~ date_column) }} + interval '36 hours'
-    )
+{% macro days_near_touched(date_column, everything) -%}
+    select distinct
+        touched.tenant_id,
+        touched.device_id,
+        touched.{{ date_column }} + step.days as utc_date
+    from {{ touched_buckets_or(everything) }} as touched
+    cross join (values (-1), (0), (1)) as step (days)
 {%- endmacro %}

@@ -61,13 +61,18 @@ uses as (
         device_id,
         device_type,
         facility_id,
-        time_zone_name,
         local_date,
         local_minute_number / 60 as local_hour_number,
         use_count,
         null::double precision as energy_kwh,
         _batch_id
     from touched_uses
+
+),
+
+near_days as (
+
+    {{ days_near_touched('local_date', '(select tenant_id, device_id, ' ~ date_of('window_at') ~ ' as local_date from ' ~ ref('fct_device_window_15min') ~ ')') }}
 
 ),
 
@@ -82,14 +87,17 @@ windows as (
         part.window_at,
         part.sum_value,
         part._batch_id
-    from {{ ref('fct_device_window_15min') }} as part
+    from near_days
+    inner join {{ ref('fct_device_window_15min') }} as part
+        on near_days.tenant_id = part.tenant_id
+        and near_days.device_id = part.device_id
+        and near_days.utc_date = {{ date_of('part.window_at') }}
+        and part.window_at >= {{ start_of_date('near_days.utc_date') }}
+        and part.window_at < {{ start_of_date('(near_days.utc_date + 1)') }}
     left join {{ ref('dim_facility') }} as facility
         on part.tenant_id = facility.tenant_id
         and part.facility_id = facility.facility_id
-    where
-        part.metric_code = 'energy_kwh'
-        and part.device_type in ('thermostat', 'smart_lock', 'security_camera')
-        and {{ lies_near_touched_days('part', 'window_at', 'local_date') }}
+    where part.metric_code = 'energy_kwh' and part.device_type in ('thermostat', 'smart_lock', 'security_camera')
 
 ),
 
@@ -100,7 +108,6 @@ local_windows as (
         device_id,
         device_type,
         facility_id,
-        time_zone_name,
         {{ local_date_of('window_at', 'time_zone_name') }} as local_date,
         {{ local_minute_of('window_at', 'time_zone_name') }} / 60 as local_hour_number,
         0 as use_count,
@@ -120,28 +127,48 @@ parts as (
 
 ),
 
-hours as (
+summed as (
 
     select
-        -- ids
         tenant_id,
         device_id,
         device_type,
         facility_id,
         local_date,
         local_hour_number,
-
-        -- attributes
-        time_zone_name,
-
-        -- measures
         sum(use_count)::bigint as use_count,
         {{ exact_sum('energy_kwh') }} as energy_kwh,
-
-        -- metadata
         max(_batch_id) as _batch_id
     from parts
-    group by tenant_id, device_id, device_type, facility_id, local_date, local_hour_number, time_zone_name
+    group by tenant_id, device_id, device_type, facility_id, local_date, local_hour_number
+
+),
+
+hours as (
+
+    -- The zone is that of the facility now and no part of the grain: uses of months that have left raw stay on the days of the zone that was known then.
+    select
+        -- ids
+        summed.tenant_id,
+        summed.device_id,
+        summed.device_type,
+        summed.facility_id,
+        summed.local_date,
+        summed.local_hour_number,
+
+        -- attributes
+        coalesce(facility.time_zone_name, 'UTC') as time_zone_name,
+
+        -- measures
+        summed.use_count,
+        summed.energy_kwh,
+
+        -- metadata
+        summed._batch_id
+    from summed
+    left join {{ ref('dim_facility') }} as facility
+        on summed.tenant_id = facility.tenant_id
+        and summed.facility_id = facility.facility_id
 
 )
 

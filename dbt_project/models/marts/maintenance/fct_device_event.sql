@@ -1,4 +1,4 @@
--- Grain: one row per tenant, device, time, type and code of event, of machines and set points. Additive: count the rows.
+-- Grain: one row per tenant, device, time, type and code of event. Additive: count the rows.
 -- Locks, unlocks and attempts at access are not here: when a home's door opens tells when its people come and go, and that leaves with the months of raw.
 -- Touched-bucket incremental: an event touches its hour; a registry that changes touches the hours whose events belong to another version, or stood elsewhere.
 {{

@@ -13,7 +13,11 @@
             'int_maintenance__device_leg': {'select': days_on_both_sides('leg_date', 'local_date')},
             'fct_device_stop': {'select': days_on_both_sides('stop_date', 'local_date')},
         },
-        indexes=[{'columns': ['tenant_id', 'device_id', 'local_date'], 'unique': true}, {'columns': ['local_date']}],
+        indexes=[
+            {'columns': ['tenant_id', 'device_id', 'local_date'], 'unique': true},
+            {'columns': ['tenant_id', 'device_id', 'last_fix_at']},
+            {'columns': ['local_date']},
+        ],
         tags=['micro_batch'],
     )
 }}

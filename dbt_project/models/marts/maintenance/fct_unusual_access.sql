@@ -23,6 +23,7 @@
                         and later.device_id = changed.device_id
                         and later.local_date between changed.used_date and changed.used_date + 57
                 ',
+                'select_when_new': days_on_both_sides('used_date', 'local_date'),
             },
         },
         indexes=[{'columns': ['tenant_id', 'device_id', 'local_date']}, {'columns': ['local_date']}],

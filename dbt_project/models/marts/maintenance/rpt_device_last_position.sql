@@ -24,12 +24,28 @@
 
 with
 
+newest_fixes as (
+
+    select
+        touched.tenant_id,
+        touched.device_id,
+        (
+            select max(candidate.last_fix_at)
+            from {{ ref('fct_device_position_daily') }} as candidate
+            where candidate.tenant_id = touched.tenant_id and candidate.device_id = touched.device_id
+        ) as last_fix_at
+    from {{ touched_buckets_or('(select distinct tenant_id, device_id from ' ~ ref('fct_device_position_daily') ~ ')') }} as touched
+
+),
+
 newest as (
 
-    select distinct on (day.tenant_id, day.device_id) day.*
-    from {{ ref('fct_device_position_daily') }} as day
-    where {{ is_touched({'tenant_id': 'day.tenant_id', 'device_id': 'day.device_id'}) }}
-    order by day.tenant_id asc, day.device_id asc, day.last_fix_at desc
+    select day.*
+    from newest_fixes
+    inner join {{ ref('fct_device_position_daily') }} as day
+        on newest_fixes.tenant_id = day.tenant_id
+        and newest_fixes.device_id = day.device_id
+        and newest_fixes.last_fix_at = day.last_fix_at
 
 ),
 

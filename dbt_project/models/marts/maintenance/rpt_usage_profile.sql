@@ -49,24 +49,37 @@
 
 with
 
-known as (
-
-    select
-        tenant_id,
-        min(local_date) as first_date,
-        max(local_date) as last_date
-    from {{ ref('int_maintenance__type_use_hourly') }}
-    group by tenant_id
-
-),
-
 used as (
 
     select
         used.*,
         {{ month_of('used.local_date') }} as month_start_date
-    from {{ ref('int_maintenance__type_use_hourly') }} as used
-    where {{ is_touched({'tenant_id': 'used.tenant_id', 'month_start_date': month_of('used.local_date')}) }}
+    from {{
+        touched_buckets_or(
+            '(select distinct tenant_id, ' ~ month_of('local_date') ~ ' as month_start_date from ' ~ ref('int_maintenance__type_use_hourly') ~ ')'
+        )
+    }} as touched
+    inner join {{ ref('int_maintenance__type_use_hourly') }} as used
+        on touched.tenant_id = used.tenant_id
+        and used.local_date >= touched.month_start_date
+        and used.local_date < (touched.month_start_date + interval '1 month')::date
+
+),
+
+known as (
+
+    select
+        tenants.tenant_id,
+        days.first_date,
+        days.last_date
+    from (select distinct tenant_id from used) as tenants
+    cross join lateral (
+        select
+            min(there.local_date) as first_date,
+            max(there.local_date) as last_date
+        from {{ ref('int_maintenance__type_use_hourly') }} as there
+        where there.tenant_id = tenants.tenant_id
+    ) as days
 
 ),
 
