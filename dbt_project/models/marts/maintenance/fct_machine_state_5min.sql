@@ -87,8 +87,6 @@ happened as (
     inner join {{ ref('fct_device_event') }} as event
         on touched_windows.tenant_id = event.tenant_id
         and touched_windows.device_id = event.device_id
-        -- Equality lets a first fill be hashed, the range lets a small set use the index on time.
-        and touched_windows.window_at = {{ window_of('event.event_at', '5 minutes') }}
         and touched_windows.window_at <= event.event_at
         and touched_windows.window_end_at > event.event_at
     where event.device_type = 'machine_controller'
@@ -170,7 +168,6 @@ changes as (
     inner join {{ ref('fct_device_event') }} as event
         on joined.tenant_id = event.tenant_id
         and joined.device_id = event.device_id
-        and joined.window_at = {{ window_of('event.event_at', '5 minutes') }}
         and joined.window_at < event.event_at
         and joined.window_end_at > event.event_at
     where event.event_type = 'state_change'
