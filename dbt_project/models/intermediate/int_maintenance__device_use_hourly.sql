@@ -76,7 +76,8 @@ near_days as (
 
 ),
 
-windows as (
+-- Materialized: else the planner, which thinks that a range of time holds next to nothing, pairs all near days of a device with all touched ones first.
+windows as materialized (
 
     select
         part.tenant_id,
