@@ -104,7 +104,8 @@ stood as (
             part.tenant_id = departed.tenant_id
             and part.device_id = departed.device_id
             and part.started_at >= departed.started_at
-            and (departed.departed_at is null or part.started_at < departed.departed_at)
+            -- A range that the index ends: an OR would read all legs after the stop.
+            and part.started_at < coalesce(departed.departed_at, 'infinity')
     ) as stay
 
 ),

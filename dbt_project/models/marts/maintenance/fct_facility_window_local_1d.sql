@@ -36,7 +36,8 @@
 
 with
 
-windows as (
+-- Materialized: else the planner, which thinks that the range of time holds next to nothing, pairs every window with every touched day first.
+windows as materialized (
 
     select
         part.*,
