@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from include.contracts import streams
 from include.transform.invocation import load_manifest, run_dbt
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
@@ -39,8 +41,11 @@ def land_forty_days() -> None:
     land(File("device_telemetry", at(21), tuple(telemetry(device, when) | {"deviceType": types[device]} for device in ("m1", "warm") for when in hours)))
     kinds = (("state_change", "running"), ("error", "E1"), ("state_change", "fault"), ("restart", "watchdog"))
     events = [device_event("m1", when, *kinds[number % 4]) for number, when in enumerate(hours)]
+    errors = [when for number, when in enumerate(hours) if number % 4 == 1]
+    events += [device_event("m1", when + timedelta(minutes=2), "restart", "watchdog") for when in errors]
+    events += [device_event("m1", when + timedelta(minutes=4), "error", "E1") for when in errors]
     events += [device_event("warm", when, "setpoint", "manual", deviceType="thermostat", setPoint=20.0 + when.hour % 2) for when in hours]
-    events += [device_event("lock", when, "unlock", "key", deviceType="smart_lock") for when in hours]
+    events += [device_event("lock", when, "unlock", "key", deviceType="smart_lock") for when in hours if when.hour not in range(1, 6) or when > hours[-24]]
     land(File("device_events", at(21), tuple(events)))
     land(File("gps_positions", at(21), tuple(position("truck", when, 37.0 + number // 2 % 2, -122.0) for number, when in enumerate(hours))))
     land(File("maintenance_log", at(21), tuple(maintenance(f"w{day}", "m1", at(day, 7)) for day in range(-20, 20, 10))))
@@ -63,7 +68,7 @@ def test_no_model_compares_every_row_of_a_device_with_every_other(deployed: Ware
     selector = f"{WINDOWS} {TWINS} {HOMES} {FLEET}"
     build_marts(selector)
     manifest = load_manifest()
-    variables = {"build_id": "plan", "horizon": dict.fromkeys(("device_registry", "device_telemetry", "device_events", "gps_positions"), 1_000_000)}
+    variables = {"build_id": "plan", "horizon": dict.fromkeys(streams(), 1_000_000)}
     result = run_dbt(["compile", "--select", *selector.split(), "--vars", json.dumps(variables)], tmp_path, manifest)
     nodes = [item.node for item in result.results if item.node.resource_type.value == "model" and item.node.config.extra.get("bucket")]
     assert len(nodes) > 30
@@ -74,7 +79,7 @@ def test_no_model_compares_every_row_of_a_device_with_every_other(deployed: Ware
         def measure(name: str, sql: str) -> None:
             plan = connection.execute(f"explain (analyze, format json) {sql}").fetchone()  # type: ignore[arg-type]
             assert plan is not None
-            much[name] = work(plan[0][0]["Plan"]) // HOURS
+            much[name] = work(plan[0][0]["Plan"]) / HOURS
 
         for node in nodes:
             columns = ", ".join(node.config.extra["bucket"])

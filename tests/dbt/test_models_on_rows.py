@@ -255,8 +255,8 @@ def test_a_small_change_does_not_read_history(start: str, hot: dict[str, str], s
             connection.execute(f"analyze touched__{name}")
             plan = connection.execute(f"explain (analyze, format json) {compiled[name]}").fetchone()
             assert plan is not None
-            # A day is 144 readings of the three machines and 1,440 of all, and 2,160 windows of an hour of all; the longest window is 28 days of three. The tables hold
-            # 129,600 and 17,280 rows and more.
+            # A day is 144 readings of the three machines and 1,440 of all, and 2,160 windows of an hour of all; the longest window is 28 days of three. The
+            # tables hold 129,600 and 17,280 rows and more.
             assert 0 < rows_read(plan[0][0]["Plan"]) < 2_500, name
         # A registry that changes is compared with what is stored of its devices, a row a window; whatever else changes is found by its time.
         for node in nodes:

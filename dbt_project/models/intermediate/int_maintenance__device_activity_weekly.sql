@@ -1,5 +1,5 @@
--- Grain: one row per tenant, device and run of readings within a week (7 days, UTC), by its start: readings that follow each other within the gap of the device's type.
--- Additive: reading_count. Put together from the runs within days; sessions are put together from these.
+-- Grain: one row per tenant, device and run of readings within a week (7 days, UTC), by its start: readings that follow each other within the gap of the
+-- device's type. Additive: reading_count. Put together from the runs within days; sessions are put together from these.
 {{
     config(
         materialized='incremental',

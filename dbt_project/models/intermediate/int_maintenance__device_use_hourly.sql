@@ -72,7 +72,11 @@ uses as (
 
 near_days as (
 
-    {{ days_near_touched('local_date', '(select tenant_id, device_id, ' ~ date_of('window_at') ~ ' as local_date from ' ~ ref('fct_device_window_15min') ~ ')') }}
+    {{
+        days_near_touched(
+            'local_date', '(select tenant_id, device_id, ' ~ date_of('window_at') ~ ' as local_date from ' ~ ref('fct_device_window_15min') ~ ')'
+        )
+    }}
 
 ),
 

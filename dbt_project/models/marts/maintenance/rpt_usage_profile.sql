@@ -61,8 +61,8 @@ used as (
     }} as touched
     inner join {{ ref('int_maintenance__type_use_hourly') }} as used
         on touched.tenant_id = used.tenant_id
-        and used.local_date >= touched.month_start_date
-        and used.local_date < (touched.month_start_date + interval '1 month')::date
+        and touched.month_start_date <= used.local_date
+        and (touched.month_start_date + interval '1 month')::date > used.local_date
 
 ),
 
@@ -70,8 +70,8 @@ known as (
 
     select
         tenants.tenant_id,
-        days.first_date,
-        days.last_date
+        span.first_date,
+        span.last_date
     from (select distinct tenant_id from used) as tenants
     cross join lateral (
         select
@@ -79,7 +79,7 @@ known as (
             max(there.local_date) as last_date
         from {{ ref('int_maintenance__type_use_hourly') }} as there
         where there.tenant_id = tenants.tenant_id
-    ) as days
+    ) as span
 
 ),
 
