@@ -208,10 +208,10 @@ def _explained(connection: Any, statement: str) -> dict[str, Any]:
     top = row[0][0]
     nodes = list(_nodes(top["Plan"]))
     scans = [
-        f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')} ({round(node['Actual Rows'] * node['Actual Loops'])} rows)"
+        f"{node['Node Type']} on {node.get('Relation Name') or node.get('Index Name')} ({round(node['Actual Rows'] * node['Actual Loops'])} rows)"
         for node in nodes
         if "Scan" in node["Node Type"]
-        and (node.get("Index Name") or node.get("Relation Name"))
+        and (node.get("Relation Name") or node.get("Index Name"))
         and not str(node.get("Relation Name", "")).startswith("touched__")
     ]
     return {
