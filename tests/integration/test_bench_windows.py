@@ -22,7 +22,7 @@ def test_a_batch_reaches_every_level_whatever_is_stored(tmp_path: Path) -> None:
     assert [figure["events"] for figure in outcome["figures"]] == [500, 500]
     assert [target["measured"] is not None for target in outcome["targets"]] == [True, True]
     plans = outcome["plans"]["30 days"]
-    assert len(plans) == 15
+    assert len(plans) == 16
     assert all(plan["pages"] > 0 and plan["buckets"] > 0 and plan["rows"] > 0 for plan in plans.values())
     assert "| `fct_device_sliding_1h` | 50 | 150 |" in markdown(outcome)
     assert {"fct_device_window_1min", "fct_device_sliding_1h", "fct_device_session", "fct_facility_window_local_1d"} <= set(

@@ -50,17 +50,10 @@
     ) as week_at
 {%- endmacro %}
 
-{#- Columns by which a session of readings differs from one that is stored. -#}
-{% macro session_columns(alias) -%}
-    {%- for column in ['tenant_id', 'device_id', 'started_at', 'ended_at', 'device_key', 'device_type', 'reading_count', '_batch_id'] -%}
-        {{ alias }}.{{ column }}{{ ', ' if not loop.last }}
-    {%- endfor -%}
-{%- endmacro %}
-
 {#-
-    Mapping of changed weeks of runs to sessions, which are known by start and end. Looked at are those stored that a changed week or a neighbour of it holds, because
-    they may have grown, been joined or been split, and those that are there now; touched are the ones that only one of the two has. Weeks that a stored session
-    reaches are read whole, so that no session is cut off by what is read unless another changed week lies there, whose own weeks are read as well.
+    Mapping of changed weeks of runs to sessions, which are known by start and end: those stored that a changed week or the day before or after it holds, because they
+    may have grown, been joined or been split, and those that are there now. Weeks that a stored session reaches are read whole, so that no session is cut off by what
+    is read unless another changed week lies there, whose own weeks are read as well.
 -#}
 {% macro sessions_moved() -%}
     with changed_span as (
@@ -74,7 +67,7 @@
     reached as (
         select
             changed_span.*,
-            -- Sessions do not overlap: of those that started earlier only the last can reach the week before. The index finds it, however many there are.
+            -- Sessions do not overlap: of those that started earlier only the last can reach the day before. The index finds it, however many there are.
             coalesce(
                 (
                     select max(before.started_at)
@@ -82,43 +75,33 @@
                     where
                         before.tenant_id = changed_span.tenant_id
                         and before.device_id = changed_span.device_id
-                        and before.started_at < changed_span.span_from - interval '168 hours'
+                        and before.started_at < changed_span.span_from - interval '24 hours'
                 ),
                 '-infinity'
             ) as first_started_at
         from changed_span
     ),
-    stored_near as (
-        select distinct stored.*
+    stored_span as (
+        select distinct stored.tenant_id, stored.device_id, stored.started_at as span_from, stored.ended_at as span_to
         from reached
         inner join {this} as stored
             on stored.tenant_id = reached.tenant_id
             and stored.device_id = reached.device_id
             and stored.started_at >= reached.first_started_at
-            and stored.started_at < reached.span_from + interval '336 hours'
-            and stored.ended_at >= reached.span_from - interval '168 hours'
+            and stored.started_at < reached.span_from + interval '192 hours'
+            and stored.ended_at >= reached.span_from - interval '24 hours'
     ),
-    stored_span as (select tenant_id, device_id, started_at as span_from, ended_at as span_to from stored_near),
     near as ({{ weeks_around('(select * from changed_span union select * from stored_span)') }}),
-    found as ({{ runs_of('(select part.* from near inner join {input} as part using (tenant_id, device_id, week_at))') }}),
-    found_near as (
-        select found.*
-        from found
-        where exists (
-            select 1
-            from changed_span
-            where
-                found.tenant_id = changed_span.tenant_id
-                and found.device_id = changed_span.device_id
-                and found.started_at < changed_span.span_from + interval '336 hours'
-                and found.ended_at >= changed_span.span_from - interval '168 hours'
-        )
-    ),
-    gone as (select {{ session_columns('stored_near') }} from stored_near except select {{ session_columns('found_near') }} from found_near),
-    new as (select {{ session_columns('found_near') }} from found_near except select {{ session_columns('stored_near') }} from stored_near)
-    select tenant_id, device_id, started_at, ended_at from gone
+    found as ({{ runs_of('(select part.* from near inner join {input} as part using (tenant_id, device_id, week_at))') }})
+    select tenant_id, device_id, span_from as started_at, span_to as ended_at from stored_span
     union
-    select tenant_id, device_id, started_at, ended_at from new
+    select found.tenant_id, found.device_id, found.started_at, found.ended_at
+    from found
+    inner join changed_span
+        on found.tenant_id = changed_span.tenant_id
+        and found.device_id = changed_span.device_id
+        and found.started_at < changed_span.span_from + interval '192 hours'
+        and found.ended_at >= changed_span.span_from - interval '24 hours'
 {%- endmacro %}
 
 {#- Runs of a week that touched sessions are made of, with the weeks around them: what comes before or after a session shows whether it is whole. -#}
