@@ -12,7 +12,7 @@ PEERS_STAMP := $(PEERS)/.peers
 PYTEST := $(BIN)/python -m pytest
 IMAGE_TEST := tests/unit/docker/test_image_processes.py
 
-.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing bench-lake bench-files bench-gateway bench-windows clean
+.PHONY: help demo test up down setup setup-dev lint format lock contracts prove evaluate bench-landing bench-lake bench-files bench-gateway bench-windows bench-scoring clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ contracts: setup  ## Write what is generated from the contracts
 prove: setup-dev  ## The long proofs
 	@$(PYTEST) -m prove -q
 
+evaluate: setup-dev  ## What the models are worth, into docs/evaluation.md; ARGS="--help" lists options
+	@$(BIN)/python -m tests.evaluate $(ARGS)
+
 bench-landing: setup-dev $(PEERS_STAMP)  ## Landing beside COPY and other loaders; ARGS="--help" lists options
 	@$(BIN)/python -m tests.bench.landing $(ARGS)
 
@@ -83,6 +86,9 @@ bench-lake: setup-dev  ## The lake beside what arrived; ARGS="--help" lists opti
 
 bench-gateway: setup-dev  ## What the gateway acknowledges beside the bare framework; ARGS="--help" lists options
 	@$(BIN)/python -m tests.bench.gateway $(ARGS)
+
+bench-scoring: setup-dev  ## How fast models score, in batches and row by row; ARGS="--help" lists options
+	@$(BIN)/python -m tests.bench.scoring $(ARGS)
 
 $(PEERS_STAMP): tests/bench/peers/requirements.txt | $(UV)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(PEERS)

@@ -3,7 +3,7 @@
 **Purpose.** Marts show what landed within a minute. One dbt call a domain, because a task a model would cost more than its SQL.
 
 **Reads and writes.** Fixes a horizon (last committed batch a stream) in `ops.build`, then brings every model tagged `micro_batch` to that horizon.
-Reads the ledger, never the events that started it. Announces the device health mart.
+Reads the ledger, never the events that started it. Announces the features, which are made of the marts before them.
 
 **Schedule and lateness.** On any stream's asset, or when a backfill asked for spans to be recomputed; events that come while it runs make one more run,
 not one each. A late event touches its own old buckets only.
@@ -24,12 +24,12 @@ from typing import Any
 import pendulum
 from airflow.sdk import chain, dag, task
 
-from include.assets import DEVICE_HEALTH, TOUCH_REQUESTS, raw_asset
+from include.assets import DEVICE_FEATURES, TOUCH_REQUESTS, raw_asset
 from include.contracts import streams
 from include.tags import Pool, Tag
 
 # In the order of their dependencies; with what each announces.
-DOMAINS: dict[str, list[Any]] = {"core": [], "maintenance": [DEVICE_HEALTH], "features": [], "customers": []}
+DOMAINS: dict[str, list[Any]] = {"core": [], "maintenance": [], "features": [DEVICE_FEATURES], "customers": []}
 
 
 @dag(

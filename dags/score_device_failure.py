@@ -2,13 +2,14 @@
 
 **Purpose.** Writes the champion's prediction for every new or changed feature row, so that the priority list and later evaluations can join it.
 
-**Reads and writes.** Reads `features.feat_device_daily` and the champion from MLflow. Writes `predictions.device_failure`, one row a device, day and model
-version, and announces how many.
+**Reads and writes.** Reads what has changed in `features.feat_device_daily` since a version last scored it (`ops.scoring_state`), the champion of
+`ops.model_history` and its file. Writes `predictions.device_failure`, one row a device, day and model version, and announces how many of the champion's. The
+newest version beside it scores in its shadow, in a task of its own after the champion's: nobody acts on its rows, and what it fails of is said in its log.
 
-**Schedule and lateness.** Whenever the device health mart was built. A late reading changes its feature row, which is scored again.
+**Schedule and lateness.** Whenever the features were built. A late reading changes its feature row, which is scored again.
 
-**On failure.** Clear the failed task: a prediction is a function of feature row and model version. Without a champion, or with nothing new to score, the run is
-skipped and announces nothing. A refused schema means that features changed: train again.
+**On failure.** Clear the failed task: a prediction is a function of feature row and model version. Without a champion, or with nothing new to score, the task
+is skipped and announces nothing. A refused schema means that features changed: train again. A file that is gone: docs/runbooks/models.md.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import pendulum
 from airflow.sdk import Metadata, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.assets import DEVICE_FAILURE, DEVICE_HEALTH
+from include.assets import DEVICE_FAILURE, DEVICE_FEATURES
 from include.tags import Pool, Tag
 
 
 @dag(
-    # No cron: whenever the device health mart was built.
-    schedule=DEVICE_HEALTH,
+    # No cron: whenever the features were built.
+    schedule=DEVICE_FEATURES,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
@@ -34,16 +35,24 @@ from include.tags import Pool, Tag
     doc_md=__doc__,
 )
 def score_device_failure():
-    @task(pool=Pool.ML, outlets=[DEVICE_FAILURE])
-    def score():
+    # First in the pool of one, but the other task does not depend on it: whether the champion can score says nothing about its shadow.
+    @task(pool=Pool.ML, outlets=[DEVICE_FAILURE], priority_weight=2)
+    def score_champion():
         from ml.usecases import device_failure
 
-        rows = device_failure.score()
+        rows = device_failure.score_champion()
         if not rows:
             raise AirflowSkipException("no champion yet, or no feature row changed")
         yield Metadata(DEVICE_FAILURE, extra={"rows": rows})
 
-    score()
+    @task(pool=Pool.ML)
+    def score_shadows() -> None:
+        from ml.usecases import device_failure
+
+        device_failure.score_shadows()
+
+    score_champion()
+    score_shadows()
 
 
 score_device_failure()

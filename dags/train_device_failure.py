@@ -1,19 +1,23 @@
 """Train device failure: will this device fail within seven days?
 
-**Purpose.** Fits the model anew on everything that is known, measures it against the naive one, and makes it champion only where it passes its gate.
+**Purpose.** Fits the model anew on everything that is known, measures it against the naive one and the champion, and makes it champion only where it
+beats both.
 
-**Reads and writes.** Reads `features.feat_device_daily` and the maintenance events. Writes a run and a model version to MLflow's own database, and the
-`champion` alias where the gate is passed. Enters the data set and the files it was made of in `ops.dataset`, `ops.dataset_file`.
+**Reads and writes.** Reads `features.feat_device_daily` and the maintenance events. Writes a run to MLflow's own database, the version to
+`ops.model_version` and, where the gate is passed, its reign to `ops.model_history`; the alias in MLflow follows. Enters the data set and the files it was made
+of in `ops.dataset`, `ops.dataset_file`.
 
-**Schedule and lateness.** Daily. Rows whose seven days are not over are left out, so a late failure report enters with a later training.
+**Schedule and lateness.** Looks daily, and trains where there is no champion yet or monitoring has asked for it (`tidemark model monitor` says why), twice a
+week of data at most; a run by hand trains in any case. Rows whose seven days are not over are left out, so a late failure report enters with a later training.
 
 **On failure.** Clear the failed task: training is seeded and repeats its result. Scoring goes on with the last champion. A model that does not pass the
-gate is no failure: the report in MLflow says by how much it missed. A run without enough history is skipped.
+gate is no failure: `tidemark model list` says by how much it missed. A run without enough history, or without a reason to train, is skipped.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, dag, task
@@ -23,7 +27,7 @@ from include.tags import Pool, Tag
 
 
 @dag(
-    # At 02:30 every day, after the daily audit of landing.
+    # At 02:30 every day, after the daily audit of landing and after monitoring.
     schedule=CronDataIntervalTimetable("30 2 * * *", timezone="UTC"),
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
@@ -34,14 +38,17 @@ from include.tags import Pool, Tag
 )
 def train_device_failure():
     @task(pool=Pool.ML)
-    def train() -> None:
+    def train(dag_run: Any = None) -> None:
         from ml.lifecycle.dataset import NotEnoughData
+        from ml.lifecycle.monitoring import train_if_due
         from ml.usecases import device_failure
 
         try:
-            device_failure.train()
+            report, reason = train_if_due(device_failure.DEVICE_FAILURE, device_failure.train, by_hand=dag_run.run_type == "manual")
         except NotEnoughData as error:
             raise AirflowSkipException(str(error)) from None  # a new warehouse: days have to pass
+        if report is None:
+            raise AirflowSkipException(reason)
 
     train()
 

@@ -22,5 +22,9 @@ def prediction_asset(use_case: str) -> Asset:
 
 # A backfill asked for spans of event time to be recomputed; `build_marts` reads them from ops.touch_request.
 TOUCH_REQUESTS = Asset(name="ops.touch_request", uri="tidemark://warehouse/ops/touch_request", group="ops")
-DEVICE_HEALTH = mart_asset("maintenance", "fct_device_health_daily")
+# All tables of features of a build: they come after the maintenance marts, which they are made of.
+DEVICE_FEATURES = mart_asset("features", "feat_device_daily")
 DEVICE_FAILURE = prediction_asset("device_failure")
+DEVICE_FAILURE_24H = prediction_asset("device_failure_24h")
+COMPONENT_FAILURE = prediction_asset("component_failure")
+REMAINING_LIFE = prediction_asset("remaining_life")

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from include.commands import contracts, corrections, data, demo, files, key, lake, post, quarantine, retention, stack, transform, twin
+from include.commands import contracts, corrections, data, demo, files, key, lake, model, post, quarantine, retention, stack, transform, twin
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +30,7 @@ app.add_typer(corrections.app, name="corrections")
 app.add_typer(files.app, name="files")
 app.add_typer(key.app, name="key")
 app.add_typer(lake.app, name="lake")
+app.add_typer(model.app, name="model")
 app.command()(data.sql)
 app.command()(transform.trace)
 app.command()(twin.twin)
@@ -54,7 +55,15 @@ EXPECTED = (
     "include.lake.errors.LakeError",
     "include.gateway.errors.ApiKeyError",
     "include.transform.build.TransformFailed",
+    "ml.lifecycle.champions.ChampionError",
+    "ml.decisions.work_orders.CostsInvalid",
+    "ml.lifecycle.dataset.NotEnoughData",
+    "ml.lifecycle.explain.NotExplainable",
+    "ml.lifecycle.monitoring.MonitoringFailed",
+    "ml.lifecycle.provenance.DatasetUntraceable",
     "ml.lifecycle.reread.UseCaseUnknown",
+    "ml.lifecycle.schema.FeatureSchemaMismatch",
+    "ml.lifecycle.versions.ModelUnusable",
     "include.transform.trace.TraceError",
     "include.transform.invocation.DbtError",
 )

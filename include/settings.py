@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     gateway_client_ca: Path | None = Field(default=None, description="PEM file of the authority whose certificates devices must show (mutual TLS).")
     gateway_url: str = Field(default="", description="Address under which this machine posts; empty means gateway_host and gateway_port.")
     gateway_ca: Path | None = Field(default=None, description="PEM file of the authority that signed the gateway's certificate, where senders do not know it.")
+    public_data: Path = Field(
+        default=REPOSITORY.parent / "shared" / "data", description="Folder of public data sets that `make evaluate` reads; never part of the repository."
+    )
     simulate: bool = Field(default=True, description="Whether the simulator DAG keeps producing while the stack is up.")
 
     @property

@@ -12,6 +12,7 @@ class Tag(StrEnum):
     LANDING = "landing"
     DEVICE = "device"
     COMMERCE = "commerce"
+    TABLE = "table"
     TRANSFORM = "transform"
     MARTS = "marts"
     ML = "ml"

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from include.settings import REPOSITORY, get_settings, read_secrets
+from include.settings import get_settings, read_secrets
 from include.warehouse import Role, bootstrap, connect, migrate, server
 from include.warehouse.bootstrap import connect_as_superuser
 from tests.support.databases import clone_database, drop_database, free_port
@@ -23,7 +23,7 @@ DEPLOYED_TEMPLATE = "tidemark_deployed"
 BUILT_TEMPLATE = "tidemark_built"
 # Tests of one process run one after another, so one name serves all; dbt's parsed project is valid for one database name only.
 TEST_DATABASE = "tidemark_test"
-REAL_DATA = REPOSITORY.parent / "shared" / "data"
+REAL_DATA = get_settings().public_data
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:

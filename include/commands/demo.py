@@ -22,7 +22,7 @@ LOOK_BACK = "landing_lookback_hours"
 STEP_TIMEOUT_S = 900.0
 
 
-def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 90) -> None:
+def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 80) -> None:
     """Set up everything, simulate a company, land its history, build, train and score, and leave the stack running.
 
     Safe to repeat after a failure: it goes on where it stopped. `tidemark down --purge` makes room for a fresh one.
@@ -44,23 +44,20 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
     with AirflowApi() as api:
         api.set_variable(LOOK_BACK, "0")  # scheduled landing waits until history is in: otherwise it would take the last two days first
         api.switch("simulate_sources", on=True)
+        yesterday = history.today - timedelta(days=1)
         with steps("history landed, one run a kind of source"):
-            _land(
-                api,
-                {"arrived_from": _text(history.since - timedelta(days=1)), "arrived_before": _text(history.recent_from)},
-                history.since,
-                history.recent_from,
-            )
-        with steps("last three whole days landed by airflow backfill"):
-            run_backfill(api, history.recent_from, history.today - timedelta(days=1), again=False, wait=True, timeout_s=STEP_TIMEOUT_S)
+            _land(api, {"arrived_from": _text(history.since - timedelta(days=1)), "arrived_before": _text(yesterday)}, history.since, yesterday)
+        with steps("yesterday landed by airflow backfill"):
+            run_backfill(api, yesterday, yesterday, again=False, wait=True, timeout_s=STEP_TIMEOUT_S)
         api.set_variable(LOOK_BACK, _configured(LOOK_BACK))
         with steps("today landed"):
             _land(api, {"arrived_from": _text(history.today)}, history.today, None)
         with steps("marts built"):
             _run(api, "build_marts")
-        with steps("model trained, hourly tables and docs made"):
-            _run(api, "train_device_failure", "build_hourly", "publish_docs")
-        with steps("devices scored and priorities ranked"):
+        with steps("models trained, hourly tables and docs made"):
+            _run(api, "train_device_failure", "train_failure_details", "build_hourly", "publish_docs")
+        with steps("devices scored, priorities ranked, tomorrow's work orders proposed"):
+            _run(api, "score_failure_details")  # first, so that work orders name the component
             _score(api)
         with steps("every schedule switched on"):
             for dag in api.request("GET", "/dags", params={"limit": 100})["dags"]:
@@ -147,7 +144,7 @@ def _score(api: AirflowApi) -> None:
     with console.status("scoring …"):
         api.wait("score_device_failure", [run_id], timeout_s=STEP_TIMEOUT_S)
     scored = api.tasks("score_device_failure", run_id)
-    if "skipped" in scored.values():
+    if scored["score_champion"] == "skipped":
         console.print("[yellow]  nothing was scored: no model passed its gate, or no feature row changed[/yellow]")
         _run(api, "build_priorities")
         return

@@ -30,6 +30,7 @@ __all__ = [
     "device_streams",
     "load_contract",
     "streams",
+    "table_streams",
 ]
 
 
@@ -61,6 +62,11 @@ def device_streams() -> tuple[str, ...]:
 def commerce_streams() -> tuple[str, ...]:
     """Names of the streams that shops send."""
     return _streams_of(Source.COMMERCE)
+
+
+def table_streams() -> tuple[str, ...]:
+    """Names of the streams of tables that people bring."""
+    return _streams_of(Source.TABLE)
 
 
 @cache

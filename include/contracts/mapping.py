@@ -35,6 +35,8 @@ POLARS_TYPES: dict[LogicalType, pl.DataType] = {
 UNPARSABLE = "unparsable"
 NUL_CHARACTER = "nul_character"
 SIGNIFICANT_DIGITS = 15  # of a converted number: 2.01 bar are 2010 hPa and not 2009.9999999999998
+MICROSECONDS_A_DAY = int(timedelta(days=1) / timedelta(microseconds=1))
+MICROSECONDS_A_YEAR = int(timedelta(days=365.25) / timedelta(microseconds=1))
 _AMBIGUOUS: dict[Ambiguous, Literal["null", "earliest", "latest"]] = {Ambiguous.REFUSE: "null", Ambiguous.EARLIER: "earliest", Ambiguous.LATER: "latest"}
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 
@@ -207,6 +209,10 @@ def _parsed(text: pl.Series, target: Target) -> tuple[pl.Series, str]:
     """Values with the words for what was expected; NULL where the text is something else."""
     parse = target.parse
     match target.logical_type:
+        case LogicalType.TIMESTAMP if parse.years_before is not None:
+            return _years_before(text, parse.years_before), "an age in years, from 0 to 1000"
+        case LogicalType.TIMESTAMP if parse.days_after is not None:
+            return _days_after(text, parse.days_after), "a number of days, from 0 to 1000000"
         case LogicalType.TIMESTAMP:
             return _times(text, parse), f"a time of format {' or '.join(parse.formats)}"
         case LogicalType.DATE:
@@ -234,6 +240,20 @@ def _times(text: pl.Series, parse: Parse) -> pl.Series:
         assert parse.time_zone is not None  # the reader of the mapping sees to it
         read.append(local.dt.replace_time_zone(parse.time_zone, ambiguous=_AMBIGUOUS[parse.ambiguous], non_existent="null").dt.convert_time_zone("UTC"))
     return _first(read)
+
+
+def _years_before(text: pl.Series, moment: datetime) -> pl.Series:
+    """The moment less an age in years."""
+    age = _numbers(text, Parse())
+    lasted = pl.select(pl.when(age.is_between(0, 1000)).then((age * MICROSECONDS_A_YEAR).round().cast(pl.Int64)).otherwise(None)).to_series()
+    return pl.select(pl.lit(moment, dtype=pl.Datetime("us", "UTC")) - lasted.cast(pl.Duration("us"))).to_series()
+
+
+def _days_after(text: pl.Series, moment: datetime) -> pl.Series:
+    """The moment and so many days."""
+    days = _numbers(text, Parse())
+    passed = pl.select(pl.when(days.is_between(0, 1_000_000)).then((days * MICROSECONDS_A_DAY).round().cast(pl.Int64)).otherwise(None)).to_series()
+    return pl.select(pl.lit(moment, dtype=pl.Datetime("us", "UTC")) + passed.cast(pl.Duration("us"))).to_series()
 
 
 def _ambiguous(text: pl.Series, parse: Parse) -> pl.Series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class Parse:
         factor: The number is multiplied by it,
         offset: and then this is added: unit conversion.
         words: Texts of a boolean, with their meaning.
+        years_before: The text is an age in years of 365.25 days at this moment (UTC), and the time lies so long before it; None for times as such.
+        days_after: The text is a number of days since this moment (UTC), such as cycles that are counted as days; None for times as such.
         codes: Code table; None where the text is taken as it is.
         unknown: What becomes of a text that `codes` does not list.
     """
@@ -76,6 +78,8 @@ class Parse:
     factor: float = 1.0
     offset: float = 0.0
     words: tuple[tuple[str, bool], ...] = ()
+    years_before: datetime | None = None
+    days_after: datetime | None = None
     codes: tuple[tuple[str, str], ...] | None = None
     unknown: Unknown = Unknown.ERROR
 
@@ -95,7 +99,7 @@ class Target:
 
     name: str
     logical_type: LogicalType
-    constant: str | float | bool | None
+    constant: str | float | bool | datetime | None
     parts: tuple[str | SourceColumn, ...]
     hashed: bool
     parse: Parse
@@ -157,7 +161,7 @@ PARSE_KEYS = {
     LogicalType.NUMBER: {"money", "thousands", "factor", "offset"},
     LogicalType.INTEGER: {"thousands", "factor", "offset"},
     LogicalType.BOOLEAN: {"words"},
-    LogicalType.TIMESTAMP: {"formats", "time_zone", "ambiguous"},
+    LogicalType.TIMESTAMP: {"formats", "time_zone", "ambiguous", "years_before", "days_after"},
     LogicalType.DATE: {"formats"},
 }
 
@@ -261,17 +265,29 @@ class _Reader:
                 self.check_enum(place, value, name, contract)
         return Target(name, logical_type, None, parts, shape == "hash", parse)
 
-    def constant(self, place: str, logical_type: LogicalType, value: object, name: str, contract: Contract | None) -> str | float | bool:
+    def constant(self, place: str, logical_type: LogicalType, value: object, name: str, contract: Contract | None) -> str | float | bool | datetime:
+        if logical_type is LogicalType.TIMESTAMP:
+            return self.instant(f"{place}.constant", value)
         fitting: dict[LogicalType, tuple[type, ...]] = {
             LogicalType.STRING: (str,), LogicalType.NUMBER: (int, float), LogicalType.INTEGER: (int,), LogicalType.BOOLEAN: (bool,),
         }  # fmt: skip
         kinds = fitting.get(logical_type, ())
         if not isinstance(value, kinds) or (isinstance(value, bool) and logical_type is not LogicalType.BOOLEAN):
-            raise self.error(place, f"constant {value!r} is no {logical_type}", "write a constant of the column's type (times cannot be constant)")
+            raise self.error(place, f"constant {value!r} is no {logical_type}", "write a constant of the column's type (dates cannot be constant)")
         if contract is not None and isinstance(value, str):
             self.check_enum(place, value, name, contract)
         assert isinstance(value, str | int | float | bool)  # what `fitting` allows; for the type checker
         return value
+
+    def instant(self, place: str, value: object) -> datetime:
+        """A moment in UTC. YAML reads a bare one as a time without zone, so it has to be quoted."""
+        try:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise self.error(place, f"{value!r} is no timestamp with Z or an offset", "write it quoted, such as '2015-01-01T00:00:00Z'")
+        return moment.astimezone(UTC)
 
     def parts(self, place: str, entry: object) -> tuple[str | SourceColumn, ...]:
         if not isinstance(entry, list) or not any(isinstance(part, dict) for part in entry):
@@ -302,6 +318,13 @@ class _Reader:
 
     def parse(self, place: str, logical_type: LogicalType, entry: dict[str, Any]) -> Parse:
         if logical_type in (LogicalType.TIMESTAMP, LogicalType.DATE):
+            for key, kind in (("years_before", "an age"), ("days_after", "a number of days")):
+                if key not in entry:
+                    continue
+                if other := sorted({"formats", "time_zone", "ambiguous", "years_before", "days_after"} & set(entry) - {key}):
+                    raise self.error(place, f"is {kind} and has {', '.join(other)}", f"keep {key}, or the format of a time")
+                moment = self.instant(f"{place}.{key}", entry[key])
+                return Parse(years_before=moment) if key == "years_before" else Parse(days_after=moment)
             formats, zone = self.texts(f"{place}.formats", entry.get("formats", [])), entry.get("time_zone")
             if not formats:
                 raise self.error(place, "has no formats", "add formats: ['%Y-%m-%d %H:%M:%S']")

@@ -42,6 +42,7 @@ class Source(StrEnum):
 
     DEVICE = "device"
     COMMERCE = "commerce"
+    TABLE = "table"  # brought once by a person
 
 
 class OnConflict(StrEnum):

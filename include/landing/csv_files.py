@@ -66,7 +66,10 @@ def csv_rows(source: Source, rows: int = CHUNK_ROWS, dialect: CsvDialect = RFC_4
         UnreadableFile: If it has no usable header, is not in the dialect, or its compression is broken.
     """
     records = _Records(source, dialect)
-    header = _header(records, source)
+    header = _header(records, source) if dialect.columns is None else list(dialect.columns)
+    if dialect.number in header:
+        raise UnreadableFile(source.position, f"has a column {dialect.number} already; give `number` another name {DECLARE}")
+    found_by_file, header = len(header), [*header, *filter(None, (dialect.number,))]
     originals: list[bytes] = []
     batch = TextRows(header, [], [], originals, {}, records.encoding)
     number = size = 0
@@ -78,12 +81,14 @@ def csv_rows(source: Source, rows: int = CHUNK_ROWS, dialect: CsvDialect = RFC_4
         if cells == []:
             continue  # a line without anything is no record
         number += 1
-        found = len(header) if cells is None else len(cells)
-        if found != len(header):
-            cells, problem = None, f"{found} cells under a header of {len(header)}"
+        found = found_by_file if cells is None else len(cells)
+        if found != found_by_file:
+            cells, problem = None, f"{found} cells under a header of {found_by_file}"
         if cells is None:
             batch.malformed[len(batch.records)] = problem
-            cells = [""] * len(header)
+            cells = [""] * found_by_file
+        if dialect.number is not None:
+            cells = [*cells, str(number)]
         batch.records.append(cells)
         batch.numbers.append(number)
         originals.append(original)
@@ -104,12 +109,15 @@ def csv_head(source: Source, dialect: CsvDialect = RFC_4180) -> tuple[bytes, byt
         UnreadableFile: If it is not in the dialect, or its compression is broken.
     """
     records = _Records(source, dialect)
+    mark = records.mark if records.encoding.startswith("utf-16") else b""
     line_end = "\n".encode(records.encoding)
+    if dialect.columns is not None:
+        return mark, line_end  # a file without a header
     try:
         header = records.next()[1]
     except StopIteration:
         return b"", line_end
-    return (records.mark if records.encoding.startswith("utf-16") else b"") + header + line_end, line_end
+    return mark + header + line_end, line_end
 
 
 def _header(records: _Records, source: Source) -> list[str]:
@@ -144,6 +152,7 @@ class _Records:
         self._taken: list[bytes] = []
         self._size = self._number = 0
         self._is_undecodable = False
+        self._is_repeated = dialect.repeated
         self._reader = csv.reader(
             self._texts(),
             delimiter=dialect.delimiter,
@@ -165,6 +174,8 @@ class _Records:
         try:
             cells: list[str] | None = next(self._reader)
             problem = ""
+            if self._is_repeated:
+                cells = [cell for cell in cells or () if cell]
         except csv.Error as error:
             cells, problem = None, str(error)
         if self._is_undecodable and cells is not None:

@@ -22,7 +22,7 @@ from include.warehouse import Role, connect
 VACUUMED_AS = {
     Role.LOADER: ("raw", "ops"),
     Role.TRANSFORMER: ("intermediate", "features", "core", "maintenance", "customers", "platform"),
-    Role.ML: ("predictions",),
+    Role.ML: ("predictions", "decisions"),
 }
 
 

@@ -6,14 +6,12 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from include.settings import get_settings
 from include.stack.errors import StackError
 from include.stack.windows import utc
-
-RECENT_DAYS = 3  # the newest whole days of a history, which the demo lands by backfill
 
 
 @dataclass(frozen=True)
@@ -24,11 +22,6 @@ class SimulatedHistory:
     until: datetime
     seed: int
     machines: int
-
-    @property
-    def recent_from(self) -> datetime:
-        """Midnight from which on the newest whole days begin."""
-        return (self.until - timedelta(days=RECENT_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
 
     @property
     def today(self) -> datetime:

@@ -165,7 +165,7 @@ def _descend(connection: psycopg.Connection, project: _Project, node: Node, rows
         lower = project.models.get(name) or project.sources.get(name)
         if lower is None:
             raise TraceError(f"{relation_of(node)} names the input {name}, which the project does not have")
-        made = _rows_behind(connection, node, lower, mapping, rows)
+        made = _rows_behind(connection, project.models, node, lower, mapping, rows)
         found.steps.append(Step(relation_of(lower), relation_of(node), len(made)))
         if name.startswith("stg_"):
             _remark_gone(connection, name[4:], mapping, rows, found)
@@ -203,7 +203,9 @@ def _descend_through(connection: psycopg.Connection, project: _Project, onward: 
     _descend(connection, project, node, [{column: row[column] for column in grain} for row in rows], found)
 
 
-def _rows_behind(connection: psycopg.Connection, node: Node, lower: Node, mapping: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows_behind(
+    connection: psycopg.Connection, models: Mapping[str, Node], node: Node, lower: Node, mapping: dict[str, str], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Rows of an input that map to the given rows' buckets."""
     this, below = relation_of(node), relation_of(lower)
     if "select" in mapping:
@@ -211,6 +213,9 @@ def _rows_behind(connection: psycopg.Connection, node: Node, lower: Node, mappin
         columns = _changing_columns(lower)
         changes = f"(select {', '.join(f'input_row.{column} as {column}' for column in columns)})"
         select = mapping["select"].replace("{changes}", changes).replace("{this}", this).replace("{input}", below)
+        for name in inputs_of(node):  # a mapping may look things up in other inputs
+            if f"{{{name}}}" in select:
+                select = select.replace(f"{{{name}}}", relation_of(models[name]))
         source = f"{below} as input_row cross join lateral (select * from ({select}) as inner_mapped) as mapped"
         on = " and ".join(f"mapped.{column} = wanted.{column}" for column in matched)
     else:

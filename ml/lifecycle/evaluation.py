@@ -37,7 +37,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Interval:
-    """Bootstrap interval of the difference of two PR-AUCs (first minus second)."""
+    """Bootstrap interval of the difference of two PR-AUCs (first minus second), or of the share of loss that the first saves against the second."""
 
     difference: float  # on the rows themselves
     low: float
@@ -46,6 +46,8 @@ class Interval:
     share_above_zero: float  # of the replicates; how sure the first is the better one
     blocks: int  # entities that were drawn
     replicates: int  # with at least one positive
+    margin: float = 0.0  # what counts as better
+    share_above_margin: float | None = None  # of the replicates; None in reports older than the margin
 
     def covers(self, value: float) -> bool:
         """Whether a difference lies inside the interval."""
@@ -76,6 +78,23 @@ class SliceResult:
     def is_lost(self) -> bool:
         """Whether the naive ranking is better here."""
         return self.pr_auc_model is not None and self.pr_auc_baseline is not None and self.pr_auc_model < self.pr_auc_baseline
+
+
+@dataclass(frozen=True)
+class QuantileSlice:
+    """Pinball losses of model and baseline, in days, and the coverage of the model's interval, on the rows of one value of a column."""
+
+    dimension: str
+    value: str
+    rows: int
+    loss_model: float
+    loss_baseline: float
+    coverage: float
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the naive answer is better here."""
+        return self.loss_model > self.loss_baseline
 
 
 def pr_auc(outcome: ArrayLike, score: ArrayLike) -> float:
@@ -120,6 +139,7 @@ def bootstrap_difference(
     *,
     replicates: int = 1000,
     confidence: float = 0.95,
+    margin: float = 0.0,
     seed: int = 0,
 ) -> Interval:
     """Bootstrap the difference of two PR-AUCs by drawing whole blocks.
@@ -133,6 +153,7 @@ def bootstrap_difference(
         blocks: The entity of each row.
         replicates: How many resamples.
         confidence: Of the percentile interval.
+        margin: Difference from which on the first counts as better.
         seed: Of the resampling.
 
     Raises:
@@ -163,7 +184,94 @@ def bootstrap_difference(
         share_above_zero=float(np.mean(drawn > 0)),
         blocks=len(names),
         replicates=len(drawn),
+        margin=margin,
+        share_above_margin=float(np.mean(drawn > margin)),
     )
+
+
+def bootstrap_pr_auc(
+    outcome: ArrayLike, score: ArrayLike, blocks: Sequence[object], *, replicates: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile limits of a PR-AUC, by drawing whole blocks as `bootstrap_difference` does; NaN without a positive."""
+    truth, ranking = np.asarray(outcome, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    codes, names = pd.factorize(pd.Series(list(blocks), dtype=object))
+    generator = np.random.default_rng(seed)
+    drawn: list[Floats] = []
+    for chunk in _chunks(replicates, size=max(1, 2_000_000 // max(1, len(truth)))):
+        counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=chunk).astype(np.float64)
+        drawn.append(weighted_pr_auc(truth, ranking, counts[:, codes]))
+    low, high = np.nanquantile(np.concatenate(drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_skill(
+    first: ArrayLike,
+    second: ArrayLike,
+    weights: ArrayLike,
+    blocks: Sequence[object],
+    *,
+    replicates: int = 1000,
+    confidence: float = 0.95,
+    margin: float = 0.0,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap the share of loss that the first answer saves against the second (1: all of it, 0: none), by drawing whole blocks.
+
+    Args:
+        first: Loss of each row, shape (rows,), not negative.
+        second: Loss of another answer on the same rows.
+        weights: What each row counts.
+        blocks: The entity of each row.
+        replicates: How many resamples.
+        confidence: Of the percentile interval.
+        margin: Share from which on the first counts as better.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: If the second answer has no loss to save.
+    """
+    counted, losses = np.asarray(weights, dtype=np.float64), [np.asarray(loss, dtype=np.float64) for loss in (first, second)]
+    sums, names = _block_sums(blocks, losses[0] * counted, losses[1] * counted)
+    if not sums[1].sum() > 0:
+        raise ValueError("the answer that is compared with has no loss: there is nothing to be better at")
+    drawn = _drawn_blocks(names, replicates, seed) @ sums.T
+    of_first, of_second = drawn[drawn[:, 1] > 0].T
+    skills = 1 - of_first / of_second
+    low, high = np.quantile(skills, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(
+        difference=float(1 - sums[0].sum() / sums[1].sum()),
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        share_above_zero=float(np.mean(skills > 0)),
+        blocks=names,
+        replicates=len(skills),
+        margin=margin,
+        share_above_margin=float(np.mean(skills > margin)),
+    )
+
+
+def bootstrap_mean(
+    values: ArrayLike, weights: ArrayLike, blocks: Sequence[object], *, replicates: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile limits of a weighted mean, by drawing whole blocks."""
+    counted = np.asarray(weights, dtype=np.float64)
+    sums, names = _block_sums(blocks, np.asarray(values, dtype=np.float64) * counted, counted)
+    drawn = _drawn_blocks(names, replicates, seed) @ sums.T
+    of_values, of_weights = drawn[drawn[:, 1] > 0].T
+    low, high = np.quantile(of_values / of_weights, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _block_sums(blocks: Sequence[object], *columns: Floats) -> tuple[Floats, int]:
+    """Sum of each column by block, shape (columns, blocks), and how many blocks there are."""
+    codes, names = pd.factorize(pd.Series(list(blocks), dtype=object))
+    return np.stack([np.bincount(codes, weights=column, minlength=len(names)) for column in columns]), len(names)
+
+
+def _drawn_blocks(names: int, replicates: int, seed: int) -> Floats:
+    """How often each block was drawn in each replicate, shape (replicates, blocks)."""
+    return np.random.default_rng(seed).multinomial(names, np.full(names, 1 / names), size=replicates).astype(np.float64)
 
 
 def brier(outcome: ArrayLike, probability: ArrayLike) -> float:

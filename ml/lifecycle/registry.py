@@ -1,7 +1,7 @@
-"""Model versions in MLflow, without a server: its own database for what is known of them, files under the home for what they are.
+"""Training runs and model versions in MLflow, for people to look at, without a server: its own database, and files under the home.
 
-Importing MLflow takes seconds, so it is imported inside functions. A version counts only once its card is stored: a training run that
-dies before leaves a version that nobody reads.
+MLflow numbers the versions and stores the files; which versions count and who is champion says the warehouse (`ml.lifecycle.versions`,
+`ml.lifecycle.champions`), and the alias follows. Importing MLflow takes seconds, so it is imported inside functions, and scoring does without it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,78 +18,26 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
+from include.landing.crash import crash_point
 from include.settings import get_settings
 from include.warehouse import Role, connect, sqlalchemy_url
-from ml.lifecycle.schema import FeatureSchema
+from ml.lifecycle.champions import champion_version
+from ml.lifecycle.gate import GateDecision
+from ml.lifecycle.steps import LifecycleStep
+from ml.lifecycle.versions import MODEL_FILE, TRUSTED_TYPES, ModelCard, ModelUnusable, StoredVersion
 
 if TYPE_CHECKING:
     from sklearn.calibration import CalibratedClassifierCV
 
+    from ml.lifecycle.quantiles import ConformalQuantiles
+
 CHAMPION = "champion"
-CARD_TAG = "tidemark.card"
 SNAPSHOT_TAG = "tidemark.snapshot"
+OLD_CARD_TAG = "tidemark.card"  # where versions older than ops.model_version keep their card
 REPORT_FILE = "report.json"
-MODEL_FILE = "model.skops"
-# What a stored model may hold besides what skops trusts by itself; anything else in the file is refused, so a file cannot run code.
-TRUSTED_TYPES = [
-    "numpy.dtype",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-]
 PACKAGES = ("scikit-learn", "pandas", "numpy", "skops")
 
-
-class ModelUnusable(RuntimeError):
-    """A registered model cannot be loaded: its file is gone, was changed, or holds what is not trusted."""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What scoring must know of a version, stored as a tag beside it."""
-
-    snapshot: str  # identity of data, configuration and libraries
-    schema: FeatureSchema
-    learned_until: date  # last feature day of the train and validation parts
-    scores_from: date  # first feature day whose outcome the model has not seen
-    model_sha256: str
-    dataset_id: int | None = None  # None for versions older than ops.dataset
-
-    def to_json(self) -> str:
-        """As stored."""
-        return json.dumps(
-            {
-                "snapshot": self.snapshot,
-                "schema": self.schema.to_list(),
-                "learned_until": self.learned_until.isoformat(),
-                "scores_from": self.scores_from.isoformat(),
-                "model_sha256": self.model_sha256,
-                "dataset_id": self.dataset_id,
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """Read what `to_json` stored."""
-        stored = json.loads(text)
-        return cls(
-            snapshot=stored["snapshot"],
-            schema=FeatureSchema.from_list(stored["schema"]),
-            learned_until=date.fromisoformat(stored["learned_until"]),
-            scores_from=date.fromisoformat(stored["scores_from"]),
-            model_sha256=stored["model_sha256"],
-            dataset_id=stored.get("dataset_id"),
-        )
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A registered version, ready to score."""
-
-    name: str
-    version: int
-    card: ModelCard
-    estimator: CalibratedClassifierCV
+logger = logging.getLogger(__name__)
 
 
 def library_versions() -> dict[str, str]:
@@ -101,8 +47,17 @@ def library_versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES}
 
 
+def code_version() -> str:
+    """A hash of the code of this package, which a wheel and an image have too; a commit only a checkout knows."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 class Registry:
-    """The versions of one model. Opening it creates experiment and model where they do not exist."""
+    """One model in MLflow. Opening it creates experiment and model where they do not exist."""
 
     def __init__(self, name: str) -> None:
         """Open the registry of model `name`.
@@ -118,51 +73,49 @@ class Registry:
             self._client = self._mlflow.tracking.MlflowClient()
             self._experiment_id = self._ensure_experiment()
 
-    def find(self, snapshot: str) -> int | None:
-        """The newest complete version trained from exactly this data, configuration and libraries."""
-        found = self._client.search_model_versions(f"name = '{self.name}' and tags.`{SNAPSHOT_TAG}` = '{snapshot}'")
-        return max((int(version.version) for version in found), default=None)
-
-    def champion_version(self) -> int | None:
-        """The version whose predictions are used, if any passed the gate."""
+    def alias(self) -> int | None:
+        """The version that MLflow shows as champion."""
         alias = self._client.get_registered_model(self.name).aliases.get(CHAMPION)
         return None if alias is None else int(alias)
 
-    def champion(self) -> LoadedModel | None:
-        """The champion, loaded."""
-        version = self.champion_version()
-        return None if version is None else self.load(version)
+    def follow(self) -> None:
+        """Points the alias to the champion of the warehouse. Completes a run that died after it had changed the champion.
 
-    def load(self, version: int) -> LoadedModel:
-        """A version, loaded from its file.
-
-        Raises:
-            ModelUnusable: If the file is not the one that was registered.
+        An alias that cannot be set is said in the log and nothing else: nobody decides by it.
         """
-        from skops.io import loads
+        from mlflow.exceptions import MlflowException
 
-        stored = self._client.get_model_version(self.name, str(version))
-        if CARD_TAG not in stored.tags:
-            raise ModelUnusable(f"version {version} of {self.name} was never completed: train again")
-        card = ModelCard.from_json(stored.tags[CARD_TAG])
-        path = _local_path(self._client.get_model_version_download_uri(self.name, str(version))) / MODEL_FILE
-        if not path.exists():
-            raise ModelUnusable(f"the file of {self.name} version {version} is gone ({path}): restore it from a backup or train again")
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != card.model_sha256:
-            raise ModelUnusable(
-                f"the file of {self.name} version {version} is not the one that was registered ({path}): restore it from a backup or train again"
-            )
-        return LoadedModel(self.name, version, card, loads(data, trusted=TRUSTED_TYPES))
+        with connect(Role.ML) as connection:
+            # Read and set under one lock: of two runs that follow at once, the last one has read the last champion.
+            connection.execute("select pg_advisory_xact_lock(hashtextextended('tidemark.model_alias.' || %s, 0))", (self.name,))
+            version = champion_version(connection, self.name)
+            if version is None or version == self.alias():
+                return
+            crash_point(LifecycleStep.CHAMPION_BEFORE_ALIAS)
+            try:
+                self._client.set_registered_model_alias(self.name, CHAMPION, str(version))
+            except MlflowException as error:
+                logger.warning("MLflow cannot show version %s of %s as champion (%s); scoring does not ask it", version, self.name, error)
 
-    def report(self, version: int) -> str:
-        """The training report of a version, as JSON."""
-        run_id = self._client.get_model_version(self.name, str(version)).run_id
-        return (_local_path(self._client.get_run(run_id).info.artifact_uri) / REPORT_FILE).read_text(encoding="utf-8")
+    def old_versions(self) -> tuple[list[StoredVersion], int | None]:
+        """Versions that an older release completed, when MLflow was the authority, oldest first, and the one it had made champion."""
+        found = []
+        for version in self._client.search_model_versions(f"name = '{self.name}'"):
+            if OLD_CARD_TAG not in version.tags:
+                continue
+            report = _local_path(self._client.get_run(version.run_id).info.artifact_uri) / REPORT_FILE
+            text = report.read_text(encoding="utf-8") if report.exists() else None
+            gate = GateDecision(**json.loads(text)["gate"]) if text else GateDecision(False, "its report is gone")
+            card = ModelCard.from_dict(json.loads(version.tags[OLD_CARD_TAG]))
+            found.append(StoredVersion(self.name, int(version.version), card, self._file(int(version.version)), text, gate))
+        return sorted(found, key=lambda version: version.version), self.alias()
 
-    def promote(self, version: int) -> None:
-        """Make a version the champion. Only the gate's decision calls for this."""
-        self._client.set_registered_model_alias(self.name, CHAMPION, str(version))
+    def run(self, title: str) -> RegistryRun:
+        """A training run to be filled and then closed by using it as a context manager."""
+        return RegistryRun(self, title)
+
+    def _file(self, version: int) -> Path:
+        return _local_path(self._client.get_model_version_download_uri(self.name, str(version))) / MODEL_FILE
 
     def _ensure_experiment(self) -> str:
         if not self._client.search_registered_models(filter_string=f"name = '{self.name}'"):
@@ -174,13 +127,9 @@ class Registry:
         folder.mkdir(parents=True, exist_ok=True)
         return self._client.create_experiment(self.name, artifact_location=folder.as_uri())
 
-    def run(self, title: str) -> RegistryRun:
-        """A training run to be filled and then closed by using it as a context manager."""
-        return RegistryRun(self, title)
-
 
 class RegistryRun:
-    """One MLflow run: model first (it gives the version), report and card last (they make the version count)."""
+    """One MLflow run: the model first, because it gives the version its number."""
 
     def __init__(self, registry: Registry, title: str) -> None:
         self._registry = registry
@@ -194,31 +143,42 @@ class RegistryRun:
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self._registry._mlflow.end_run("FAILED" if error_type else "FINISHED")
 
-    def log_model(self, estimator: CalibratedClassifierCV, example: pd.DataFrame) -> tuple[int, str]:
-        """Store the estimator as skops and register it.
+    def log_model(
+        self, estimator: CalibratedClassifierCV | ConformalQuantiles, example: pd.DataFrame, snapshot: str, *, taken: int = 0
+    ) -> tuple[int, Path, str]:
+        """Store the estimator as skops and give it a number. On the disk before anything says that it is there.
 
         Args:
             estimator: Fitted; holding only trusted types.
             example: Some rows of the model's input, for its signature.
+            snapshot: Identity of the training run, to be shown beside the version.
+            taken: The greatest number that the warehouse knows. MLflow gives it out again where its own database was lost; then it is numbered on.
 
         Returns:
-            Version and SHA-256 of the stored file.
+            Version, file, and SHA-256 of the file.
         """
-        mlflow = self._registry._mlflow
+        registry, mlflow = self._registry, self._registry._mlflow
         from mlflow import sklearn as flavour
 
+        predict = estimator.predict_proba if hasattr(estimator, "predict_proba") else estimator.predict
         info = flavour.log_model(
             estimator,
             name="model",
-            signature=mlflow.models.infer_signature(example, estimator.predict_proba(example)),
+            signature=mlflow.models.infer_signature(example, predict(example)),
             pip_requirements=[f"{package}=={version}" for package, version in library_versions().items()],  # inferring them takes many seconds
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
         )
-        registered = self._registry._client.create_model_version(self._registry.name, info.model_uri, run_id=info.run_id, model_id=info.model_id)
-        version = int(registered.version)
-        folder = _local_path(self._registry._client.get_model_version_download_uri(self._registry.name, str(version)))
-        return version, hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+        tags = {SNAPSHOT_TAG: snapshot}
+        while True:
+            registered = registry._client.create_model_version(registry.name, info.model_uri, run_id=info.run_id, model_id=info.model_id, tags=tags)
+            version = int(registered.version)
+            if version > taken:
+                break
+            registry._client.delete_model_version(registry.name, str(version))  # MLflow does not give the number of a deleted version out again
+        file = registry._file(version)
+        sync(file)
+        return version, file, hashlib.sha256(file.read_bytes()).hexdigest()
 
     def log(self, *, params: Mapping[str, Any], metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
         """Store parameters, figures and the whole configuration of the run."""
@@ -226,12 +186,21 @@ class RegistryRun:
         self._registry._mlflow.log_params(dict(params))
         self._registry._mlflow.log_metrics(dict(metrics))
 
-    def complete(self, version: int, report: str, card: ModelCard) -> None:
-        """Store the report and then the card, from which moment the version counts."""
+    def log_report(self, report: str) -> None:
+        """Store the training report beside the run."""
         self._registry._mlflow.log_text(report, REPORT_FILE)
-        client = self._registry._client
-        client.set_model_version_tag(self._registry.name, str(version), CARD_TAG, card.to_json())
-        client.set_model_version_tag(self._registry.name, str(version), SNAPSHOT_TAG, card.snapshot)
+
+
+def sync(file: Path) -> None:
+    """Has a file and its name on the disk, with the names of the folders that were made for it."""
+    home = get_settings().home.resolve()
+    folders = [folder for folder in file.resolve().parents if folder.is_relative_to(home)] or [file.parent]
+    for path in (file, *folders):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _mlflow(tracking_url: str) -> ModuleType:

@@ -36,18 +36,24 @@ class Reread:
     content_hash: str
 
 
+def use_cases() -> dict[str, UseCase]:
+    """Every use case of `ml/usecases` by its name."""
+    found: dict[str, UseCase] = {}
+    for module in pkgutil.iter_modules(usecases.__path__):
+        values = vars(importlib.import_module(f"{usecases.__name__}.{module.name}")).values()
+        found |= {value.name: value for value in values if isinstance(value, UseCase)}
+    return found
+
+
 def find_use_case(name: str) -> UseCase:
     """The use case of that name.
 
     Raises:
         UseCaseUnknown: If there is none.
     """
-    found: dict[str, UseCase] = {}
-    for module in pkgutil.iter_modules(usecases.__path__):
-        values = vars(importlib.import_module(f"{usecases.__name__}.{module.name}")).values()
-        found |= {value.name: value for value in values if isinstance(value, UseCase)}
+    found = use_cases()
     if name not in found:
-        raise UseCaseUnknown(f"there is no use case {name!r} any more; use cases are {', '.join(sorted(found))}")
+        raise UseCaseUnknown(f"there is no use case {name!r}; use cases are {', '.join(sorted(found))}")
     return found[name]
 
 

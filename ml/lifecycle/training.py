@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,18 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml.lifecycle.evaluation import pr_auc
+from ml.lifecycle.explain import NUMERICAL_THREADS, Scorer
 from ml.lifecycle.schema import FeatureKind, FeatureSchema
+from ml.lifecycle.search import Fold, Search, mean_over_folds
 
 if TYPE_CHECKING:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
-
-# Threads of numerical libraries while fitting and scoring. A few ten thousand rows gain nothing from more, and threads that spin while they wait for a busy
-# core make a fit twenty times slower beside a running stack.
-NUMERICAL_THREADS = 1
-# Probabilities are rounded here: matrix products of one row and of thousands differ in the last bits, and a stored number must not.
-PROBABILITY_DECIMALS = 9
 
 
 class Candidate(Protocol):
@@ -59,7 +55,7 @@ class LogisticRegressionCandidate:
         numbers = Pipeline([("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)), ("scale", StandardScaler())])
         return Pipeline(
             [
-                ("prepare", _by_kind(schema, numbers)),
+                ("prepare", by_kind(schema, numbers)),
                 ("classify", LogisticRegression(C=self.inverse_regularisation, max_iter=2000, random_state=seed)),
             ]
         )
@@ -94,7 +90,39 @@ class GradientBoostingCandidate:
             early_stopping=False,
             random_state=seed,
         )
-        return Pipeline([("prepare", _by_kind(schema, "passthrough")), ("classify", boosting)])
+        return Pipeline([("prepare", by_kind(schema, "passthrough")), ("classify", boosting)])
+
+
+@dataclass(frozen=True)
+class RandomForestCandidate:
+    """Averaged trees; a missing value goes the way that separates better.
+
+    Leaves are bounded, so that scoring costs the same however long the history is: docs/benchmarks.md, `make bench-scoring`.
+    """
+
+    trees: int = 100
+    max_leaves: int = 128
+    min_rows_in_leaf: int = 10
+
+    @property
+    def name(self) -> str:
+        """Name in the report."""
+        return f"random forest, {self.trees} trees of at most {self.max_leaves} leaves, at least {self.min_rows_in_leaf} rows in one"
+
+    def pipeline(self, schema: FeatureSchema, seed: int) -> Pipeline:
+        """Encode, then fit."""
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.pipeline import Pipeline
+
+        forest = RandomForestClassifier(
+            n_estimators=self.trees,
+            max_leaf_nodes=self.max_leaves,
+            min_samples_leaf=self.min_rows_in_leaf,
+            max_features="sqrt",
+            n_jobs=NUMERICAL_THREADS,
+            random_state=seed,
+        )
+        return Pipeline([("prepare", by_kind(schema, "passthrough")), ("classify", forest)])
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,9 @@ class TrainingConfig:
     seed: int = 20260101
     shares: tuple[float, float, float] = (0.70, 0.15, 0.15)
     min_positives: int = 10  # in each part; below, neither fitting nor judging means anything
+    min_days: int = 5  # of each part that is cut by time: one day is one state of the plant, however many machines it has
+    min_positive_entities: int = 5  # that had them, in each part and in every comparison: days of one failure are alike
+    folds: int = 3  # in which candidates are compared inside the train part; the validation part is one more
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, to be logged."""
@@ -115,6 +146,9 @@ class TrainingConfig:
             "seed": self.seed,
             "shares": list(self.shares),
             "min_positives": self.min_positives,
+            "min_positive_entities": self.min_positive_entities,
+            "min_days": self.min_days,
+            "folds": self.folds,
         }
 
 
@@ -124,13 +158,19 @@ class FittedModel:
 
     estimator: CalibratedClassifierCV
     candidate: str
-    validation_pr_auc: Mapping[str, float]  # by candidate; the choice rests on this and on nothing else
+    validation_pr_auc: Mapping[str, float]  # by candidate
+    search: Search  # the choice rests on this and on nothing else
 
 
 def fit(
-    config: TrainingConfig, train: pd.DataFrame, train_outcome: NDArray[np.int_], validation: pd.DataFrame, validation_outcome: NDArray[np.int_]
+    config: TrainingConfig,
+    train: pd.DataFrame,
+    train_outcome: NDArray[np.int_],
+    validation: pd.DataFrame,
+    validation_outcome: NDArray[np.int_],
+    folds: Sequence[Fold] = (),
 ) -> FittedModel:
-    """Fit every candidate on train, choose by PR-AUC on validation, calibrate the chosen one on validation.
+    """Choose a candidate by its mean PR-AUC over the folds, fit it on train, calibrate it on validation.
 
     Calibration is Platt's sigmoid: monotone, so it changes no ranking, and it needs few positives (isotonic needs about a thousand).
     Validation is later than train and earlier than test, so the probabilities fit the newest failure rate that training may know.
@@ -141,6 +181,7 @@ def fit(
         train_outcome: 0 or 1, both present.
         validation: Rows of the validation part.
         validation_outcome: 0 or 1, both present.
+        folds: Inside train. Those without both outcomes on either side are left out; the step from train to validation is always one more.
 
     Source: Platt (1999), Probabilistic outputs for support vector machines.
     """
@@ -148,13 +189,40 @@ def fit(
     from sklearn.frozen import FrozenEstimator
     from threadpoolctl import threadpool_limits
 
-    inputs, held_out = config.schema.frame(train), config.schema.frame(validation)
+    held_out = config.schema.frame(validation)
+    found: list[tuple[dict[str, float], float]] = []
     with threadpool_limits(NUMERICAL_THREADS):
-        fitted = {candidate.name: candidate.pipeline(config.schema, config.seed).fit(inputs, train_outcome) for candidate in config.candidates}
-        scores = {name: pr_auc(validation_outcome, pipeline.predict_proba(held_out)[:, 1]) for name, pipeline in fitted.items()}
-        chosen = max(scores, key=lambda name: scores[name])  # a tie goes to the one listed first
-        calibrated = CalibratedClassifierCV(FrozenEstimator(fitted[chosen]), method="sigmoid").fit(held_out, validation_outcome)
-    return FittedModel(calibrated, chosen, scores)
+        for fold in folds:
+            taught, truth = train_outcome[fold.learned], train_outcome[fold.judged]
+            if len(np.unique(taught)) == len(np.unique(truth)) == 2:
+                pipelines = _fitted(config, train.iloc[fold.learned], taught)
+                found.append((_pr_aucs(pipelines, config.schema.frame(train.iloc[fold.judged]), truth), float(truth.sum())))
+        pipelines = _fitted(config, train, train_outcome)
+        on_validation = _pr_aucs(pipelines, held_out, validation_outcome)
+        search = mean_over_folds([*found, (on_validation, float(validation_outcome.sum()))])
+        chosen = max(search.scores, key=lambda name: search.scores[name])  # a tie goes to the one listed first
+        calibrated = CalibratedClassifierCV(FrozenEstimator(pipelines[chosen]), method="sigmoid").fit(held_out, validation_outcome)
+    return FittedModel(calibrated, chosen, on_validation, search)
+
+
+def _fitted(config: TrainingConfig, rows: pd.DataFrame, outcome: NDArray[np.int_]) -> dict[str, Pipeline]:
+    inputs = fitting_frame(config.schema, rows)
+    return {candidate.name: candidate.pipeline(config.schema, config.seed).fit(inputs, outcome) for candidate in config.candidates}
+
+
+def _pr_aucs(pipelines: Mapping[str, Pipeline], inputs: pd.DataFrame, outcome: NDArray[np.int_]) -> dict[str, float]:
+    return {name: pr_auc(outcome, pipeline.predict_proba(inputs)[:, 1]) for name, pipeline in pipelines.items()}
+
+
+def fitting_frame(schema: FeatureSchema, table: pd.DataFrame) -> pd.DataFrame:
+    """The input to fit on. A number that no row knows (a sensor that the plant does not have) is made 0 in the first row.
+
+    scikit-learn 1.9 cannot bin a column without any value. One row of a value splits nothing, and where all rows of scoring lack it too it says nothing.
+    """
+    inputs = schema.frame(table)
+    empty = [name for name in schema.names_of(FeatureKind.NUMBER, FeatureKind.FLAG) if len(inputs) and inputs[name].isna().all()]
+    inputs.loc[inputs.index[:1], empty] = 0.0
+    return inputs
 
 
 def probabilities(estimator: CalibratedClassifierCV, schema: FeatureSchema, table: pd.DataFrame) -> NDArray[np.float64]:
@@ -162,16 +230,13 @@ def probabilities(estimator: CalibratedClassifierCV, schema: FeatureSchema, tabl
 
     Raises:
         FeatureSchemaMismatch: If a feature is missing or of another kind.
+        NotExplainable: If nobody has taught its kind of classifier to give reasons.
     """
-    if table.empty:
-        return np.array([], dtype=np.float64)
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(NUMERICAL_THREADS):
-        return np.round(estimator.predict_proba(schema.frame(table))[:, 1], PROBABILITY_DECIMALS)
+    return Scorer(estimator, schema).score(table).probabilities
 
 
-def _by_kind(schema: FeatureSchema, numbers: Pipeline | str) -> ColumnTransformer:
+def by_kind(schema: FeatureSchema, numbers: Pipeline | str) -> ColumnTransformer:
+    """Preprocessing: numbers and flags as given, a column for each value of a category."""
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from include.contracts import commerce_streams, device_streams, streams
+from include.contracts import commerce_streams, device_streams, streams, table_streams
 from include.settings import REPOSITORY
 from tests.dags.rules import RULES, asset_cycles, watched_assets
 
@@ -18,10 +19,14 @@ DAG_IDS = {
     "simulate_sources",
     "land_device_streams",
     "land_commerce_streams",
+    "land_tables",
     "build_marts",
     "build_hourly",
     "train_device_failure",
     "score_device_failure",
+    "train_failure_details",
+    "score_failure_details",
+    "monitor_models",
     "build_priorities",
     "backfill_history",
     "replay_quarantine",
@@ -53,13 +58,14 @@ def test_a_cycle_is_named(broken: dict[str, Any]) -> None:
 
 
 def test_each_stream_has_one_loader_and_one_check(house: dict[str, Any]) -> None:
-    loaders = {dag_id: {task.task_id for task in house[dag_id].tasks} for dag_id in ("land_device_streams", "land_commerce_streams")}
-    assert loaders["land_device_streams"] == {f"{verb}_{stream}" for stream in device_streams() for verb in ("land", "check")}
-    assert loaders["land_commerce_streams"] == {f"{verb}_{stream}" for stream in commerce_streams() for verb in ("land", "check")}
+    sources = {"land_device_streams": device_streams(), "land_commerce_streams": commerce_streams(), "land_tables": table_streams()}
+    for dag_id, own in sources.items():
+        assert {task.task_id for task in house[dag_id].tasks} == {f"{verb}_{stream}" for stream in own for verb in ("land", "check")}
+    assert sorted(stream for own in sources.values() for stream in own) == list(streams())
 
 
 def test_a_loader_announces_its_own_stream_only(house: dict[str, Any]) -> None:
-    for dag_id in ("land_device_streams", "land_commerce_streams", "backfill_history"):
+    for dag_id in ("land_device_streams", "land_commerce_streams", "land_tables", "backfill_history"):
         for task in house[dag_id].tasks:
             if task.task_id.startswith("land_"):
                 assert [outlet.name for outlet in task.outlets] == [f"raw.{task.task_id.removeprefix('land_')}"]
@@ -79,12 +85,68 @@ def test_any_one_stream_starts_the_build(house: dict[str, Any]) -> None:
     assert type(house["build_marts"].timetable.asset_condition).__name__ == "AssetAny"
 
 
+def announcing(house: dict[str, Any], asset: str) -> list[tuple[str, str]]:
+    """DAG and task of everything that announces an asset."""
+    return [(dag_id, task.task_id) for dag_id, dag in house.items() for task in dag.tasks if asset in {outlet.name for outlet in task.outlets}]
+
+
+def test_scoring_begins_when_every_table_that_it_reads_is_built(house: dict[str, Any]) -> None:
+    """Announced earlier, the rows of this batch would be scored with the next one, and the last before a silence never."""
+    from include.transform.invocation import manifest_json
+    from ml.lifecycle.reread import use_cases
+
+    order = [task.task_id.removeprefix("build_") for task in house["build_marts"].topological_sort()]
+    tables = {node["name"]: node for node in manifest_json()["nodes"].values() if node["resource_type"] == "model"}
+    for dag_id in ("score_device_failure", "score_failure_details"):
+        (asset,) = watched_assets(house[dag_id].timetable.asset_condition)
+        ((builder, task_id),) = announcing(house, asset.name)
+        assert builder == "build_marts"
+        for use_case in use_cases().values():
+            (domain,) = set(tables[use_case.dataset.features.relation.name]["tags"]) & set(order)
+            assert order.index(domain) <= order.index(task_id.removeprefix("build_")), f"{use_case.name} reads what is built after {asset.name} is announced"
+
+
+def test_each_champion_announces_its_own_predictions_and_no_shadow_stands_in_its_way(house: dict[str, Any]) -> None:
+    announced = {}
+    for dag_id in ("score_device_failure", "score_failure_details"):
+        for task in house[dag_id].tasks:
+            assert (task.upstream_task_ids, task.downstream_task_ids) == (set(), set())
+            if task.task_id == "score_shadows":
+                assert task.outlets == []
+                assert all(task.priority_weight < other.priority_weight for other in house[dag_id].tasks if other is not task), "champions first"
+            else:
+                announced[task.task_id] = [outlet.name for outlet in task.outlets]
+    assert announced == {
+        "score_champion": ["predictions.device_failure"],
+        "score_device_failure_24h": ["predictions.device_failure_24h"],
+        "score_component_failure": ["predictions.component_failure"],
+        "score_remaining_life": ["predictions.remaining_life"],
+    }
+
+
+def test_work_orders_follow_every_prediction_that_they_read(house: dict[str, Any]) -> None:
+    from ml.decisions import work_orders
+
+    read = set(re.findall(r"\bpredictions\.\w+", work_orders._MACHINES))
+    assert "predictions.remaining_life" in read
+    condition = house["build_priorities"].timetable.asset_condition
+    assert {asset.name for asset in watched_assets(condition)} == read
+    assert type(condition).__name__ == "AssetAny"
+
+
+def test_work_orders_are_proposed_hourly_too_from_what_was_ranked_before(house: dict[str, Any]) -> None:
+    """After a change of champion, or an announcement that a kill swallowed, no asset says that there is something to propose."""
+    for dag_id, first in (("build_hourly", "build_refilled_tables"), ("build_priorities", "rank_machines")):
+        order = [task.task_id for task in house[dag_id].topological_sort()]
+        assert order == [first, "propose_work_orders", "show_schedule"]
+
+
 def test_priorities_announce_nothing(house: dict[str, Any]) -> None:
     assert [outlet for task in house["build_priorities"].tasks for outlet in task.outlets] == []
 
 
 def test_a_red_check_blocks_no_later_run(house: dict[str, Any]) -> None:
-    for dag_id in ("land_device_streams", "land_commerce_streams"):
+    for dag_id in ("land_device_streams", "land_commerce_streams", "land_tables"):
         for task in house[dag_id].tasks:
             assert not task.depends_on_past
             assert not task.wait_for_downstream

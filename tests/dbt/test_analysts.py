@@ -34,7 +34,7 @@ def test_the_first_page_of_the_docs_names_every_mart_and_no_other(deployed: Ware
 
 def test_every_query_for_analysts_answers(built: Warehouse) -> None:
     tell(story(0, 1), set(), build_marts, seed=0)
-    assert len(queries()) > 12
+    assert len(queries()) > 17
     with connect(Role.ANALYST) as connection:
         for query in queries():
             assert connection.execute(query).fetchone() is not None, query  # type: ignore[arg-type]

@@ -22,7 +22,9 @@ def on_time(built: Warehouse) -> Snapshot:
 def test_the_reference_holds_something(on_time: Snapshot) -> None:
     counted = {name: len(rows) for name, (_, rows) in on_time.items()}
     assert counted["maintenance.fct_device_reading_hourly"] > 100
-    assert all(counted[name] > 0 for name in counted), counted
+    # Nobody has scored or proposed work: these show predictions and decisions, which no file brings (tests/dbt/test_outcomes.py, tests/ml/test_work_orders.py).
+    unfilled = {"maintenance.rpt_maintenance_schedule", "platform.fct_prediction_outcome", "platform.rpt_model_performance_daily"}
+    assert {name for name, count in counted.items() if not count} == unfilled, counted
 
 
 # Six orders in every test run, more than a hundred others in `make prove`.

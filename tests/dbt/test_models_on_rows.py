@@ -26,6 +26,7 @@ HOT = {
     "int_maintenance__device_baseline_daily": "reading_date = date '2026-03-30'",
     "int_maintenance__reading_known_daily": "reading_date = date '2026-03-30'",
     "fct_device_health_daily": "health_date = date '2026-03-30'",
+    "int_maintenance__machine_feature_daily": "feature_date = date '2026-03-30'",
     "feat_device_daily": "feature_date = date '2026-03-30'",
 }
 HOT_WINDOWS = {
@@ -64,6 +65,17 @@ def insert(table: str, rows: list[dict[str, Any]]) -> None:
         )
 
 
+def make_champion_line(use_case: str, version: int) -> None:
+    """The version is champion, as far as marts can see."""
+    line = {"use_case": use_case, "model_version": version, "registered_at": at(0).isoformat()}
+    insert("ops.model_version", [line | {"snapshot": "s", "card": {}, "model_file": "f", "has_passed": True, "gate_reason": "better"}])
+    with connect(Role.OWNER) as connection:
+        connection.execute(
+            "insert into ops.model_history (use_case, model_version, champion_from, decided_by, reason) values (%s, %s, %s, 'gate', 'better')",
+            (use_case, version, at(0)),
+        )
+
+
 def test_priority_never_falls_when_an_input_gets_worse(deployed: Warehouse) -> None:
     build_marts()
     source = random.Random(7)
@@ -97,6 +109,7 @@ def test_priority_never_falls_when_an_input_gets_worse(deployed: Warehouse) -> N
             for device, values in cases.items()
         ],
     )
+    make_champion_line("m", 1)
     build("rpt_maintenance_priority", fix_horizon())
     rows = deployed.rows("select device_id, maintenance_priority_score, is_high_priority, priority_rank from maintenance.rpt_maintenance_priority")
     scores = {device: score for device, score, _, _ in rows}
@@ -197,6 +210,7 @@ def mappings(node: Any, manifest: Any) -> dict[str, str]:
             changes = f"(select {', '.join(given)} from generate_series(1, 3) as machine)"
             relations = {"{changes}": changes, "{this}": node.relation_name, "{input}": of_name[name].relation_name}
             sql = mapping["select"]
+            relations |= {f"{{{other}}}": of_name[other].relation_name for other in node.config.extra["inputs"]}
             for placeholder, relation in relations.items():
                 sql = sql.replace(placeholder, relation)
             found[name] = sql

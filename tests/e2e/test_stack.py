@@ -285,7 +285,7 @@ def test_landing_and_build_dags_run(stack: Stack) -> None:
 @pytest.mark.usefixtures("warehouse_of_stack")
 def test_airflow_backfill_repairs_falsified_marts(stack: Stack) -> None:
     """`airflow backfill create … --reprocess-behavior completed` over two days on which three marts were falsified."""
-    marts = tables(("incremental",))  # reports are refilled on the hour
+    marts = [name for name in tables(("incremental",)) if not name.startswith("platform.")]  # reports and outcomes are built on the hour
     before = snapshot(marts)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = [today - timedelta(days=3), today - timedelta(days=2)]

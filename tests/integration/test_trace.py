@@ -13,6 +13,8 @@ from include.transform.trace import TraceError, trace
 from include.warehouse import Role, connect
 from tests.conftest import Warehouse
 
+# Nobody has scored in this small plant; tests/dbt/test_outcomes.py and tests/ml/test_work_orders.py follow a row of each.
+OF_PREDICTIONS = {"platform.fct_prediction_outcome", "platform.rpt_model_performance_daily", "maintenance.rpt_maintenance_schedule"}
 MART_SCHEMAS = {"core", "maintenance", "customers", "platform", "features"}
 
 
@@ -20,7 +22,7 @@ def marts() -> dict[str, tuple[list[str], dict]]:
     """Key columns and configuration of each mart."""
     found = {}
     for node in load_manifest().nodes.values():
-        if node.resource_type.value == "model" and node.schema in MART_SCHEMAS:
+        if node.resource_type.value == "model" and node.schema in MART_SCHEMAS and f"{node.schema}.{node.alias}" not in OF_PREDICTIONS:
             found[f"{node.schema}.{node.alias}"] = (list(node.columns), node.config.to_dict())
     return found
 
@@ -79,7 +81,7 @@ def test_bytes_that_took_the_place_of_the_landed_ones_are_not_shown_for_them(bui
 
 def test_a_day_of_health_leads_to_readings_registry_and_maintenance(built: Warehouse) -> None:
     found = trace("maintenance.fct_device_health_daily", ["m1", str(date(2026, 3, 3))])
-    assert {raw.stream for raw in found.raw} == {"device_telemetry", "device_registry", "maintenance_log"}
+    assert {raw.stream for raw in found.raw} == {"device_telemetry", "device_registry", "maintenance_log", "work_order_feedback"}
 
 
 def test_tenants_are_not_mixed(built: Warehouse) -> None:

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 import numpy as np
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from include.warehouse import Role, connect
 from ml.lifecycle.dataset import DatasetSpec, FeatureSource, OutcomeSource, Relation
@@ -20,6 +21,7 @@ from ml.lifecycle.use_case import UseCase
 from ml.lifecycle.writeback import PredictionTarget
 
 FIRST_DAY = date(2026, 1, 1)
+FEATURES = "features.feat_pump_daily"
 SCHEMA = FeatureSchema((Feature("wear"), Feature("grease"), Feature("is_outdoors", FeatureKind.FLAG), Feature("maker", FeatureKind.CATEGORY)))
 SPEC = DatasetSpec(
     features=FeatureSource(
@@ -40,29 +42,45 @@ SPEC = DatasetSpec(
 )
 
 
+def pump_leak(name: str) -> UseCase:
+    """The use case under a name of a test's own, so tests share no registered model."""
+    return UseCase(
+        name=name,
+        question="Does a pump leak in the next 7 days?",
+        dataset=SPEC,
+        training=TrainingConfig(schema=SCHEMA, candidates=(LogisticRegressionCandidate(), GradientBoostingCandidate(trees=40))),
+        baselines=(
+            Baseline("age", "The older, the riskier.", "age_days"),
+            Baseline("grease", "The less grease, the riskier.", "grease", Riskier.LOW),
+        ),
+        slice_by=("site",),
+        target=PredictionTarget(Relation("predictions", "device_failure"), ("failure_probability",)),
+    )
+
+
 @dataclass(frozen=True)
 class Pumps:
-    """The made-up plant in the warehouse, and a use case that asks about it (its name is its own, so tests share no registered model)."""
+    """The made-up plant in the warehouse, and a use case that asks about it."""
 
     connection: psycopg.Connection
-    use_case: UseCase = field(
-        default_factory=lambda: UseCase(
-            name=f"pump_leak_{uuid.uuid4().hex[:8]}",
-            question="Does a pump leak in the next 7 days?",
-            dataset=SPEC,
-            training=TrainingConfig(schema=SCHEMA, candidates=(LogisticRegressionCandidate(), GradientBoostingCandidate(trees=40))),
-            baselines=(
-                Baseline("age", "The older, the riskier.", "age_days"),
-                Baseline("grease", "The less grease, the riskier.", "grease", Riskier.LOW),
-            ),
-            slice_by=("site",),
-            target=PredictionTarget(Relation("predictions", "device_failure"), "failure_probability"),
-        )
-    )
+    use_case: UseCase = field(default_factory=lambda: pump_leak(f"pump_leak_{uuid.uuid4().hex[:8]}"))
 
     def execute(self, statement: str) -> None:
         """Run a statement as owner."""
         self.connection.execute(statement)  # type: ignore[call-overload]
+
+    def follow(self) -> None:
+        """From now on the features are a table whose changes are logged, as dbt's incremental models are, and which has just been built."""
+        self.execute(f"insert into ops.model_state (model, input, position, checksum, build_id) values ('{FEATURES}', 'touch', 0, 'made up', 'made up')")
+        self.log(None)
+
+    def log(self, *buckets: Mapping[str, object] | None) -> None:
+        """Say that buckets of the features have changed; None: all of them."""
+        for bucket in buckets:
+            self.connection.execute(
+                "insert into ops.bucket_change (relation, bucket, build_id) values (%s, %s, 'made up')",
+                (FEATURES, None if bucket is None else Jsonb({name: str(value) for name, value in bucket.items()})),
+            )
 
     def fill(self, *, days: int = 120, pumps: int = 24, leak_every_days: float = 20.0, seed: int = 7) -> None:
         """Replace the plant by a newly made one.

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.lifecycle.dataset import OUTCOME, NotEnoughData, knowledge_time, load_dataset, load_features, split_by_time
+from ml.lifecycle.dataset import IS_KNOWN, OUTCOME, Measure, NotEnoughData, knowledge_time, load_dataset, load_features, split_by_time
 from ml.lifecycle.schema import Feature, FeatureKind, FeatureSchema, FeatureSchemaMismatch
 from tests.ml.conftest import FIRST_DAY, SCHEMA, SPEC, Pumps
 
@@ -81,6 +82,65 @@ def test_rows_without_a_complete_and_settled_outcome_window_are_left_out(pumps: 
     assert dataset.incomplete_rows == 3 * 40 - len(dataset.frame)
 
 
+def put(pumps: Pumps, tenant: str, pump: str, days: int) -> None:
+    """Rows of a pump for its first days."""
+    pumps.execute(
+        f"insert into features.feat_pump_daily select '{tenant}', '{pump}', date '{FIRST_DAY}' + n, 'pump', 0, 0, true, 'a', 1, 's'"
+        f" from generate_series(0, {days - 1}) n"
+    )
+
+
+@pytest.mark.parametrize("measure", list(Measure))
+def test_of_a_tenant_that_fell_silent_nobody_knows_that_nothing_failed(pumps: Pumps, ml: psycopg.Connection, measure: Measure) -> None:
+    put(pumps, "current", "pump_1", 40)
+    put(pumps, "silent", "pump_1", 29)
+    dataset = load_dataset(ml, replace(SPEC, outcome=replace(SPEC.outcome, measure=measure)))
+    last = dataset.frame.groupby("tenant_id")["feature_date"].max()
+    days_not_known = 1 + SPEC.outcome.settling.days + 7  # the newest may still be filling
+    assert last["current"] == FIRST_DAY + timedelta(days=39 - days_not_known)
+    assert last["silent"] == FIRST_DAY + timedelta(days=28 - days_not_known), "by its own newest day, not by that of others"
+    assert dataset.known_until == datetime(2026, 2, 9, tzinfo=UTC), "the greatest"
+    assert (len(dataset.frame), dataset.incomplete_rows, dataset.departed_rows) == (69 - 20, 20, 0)
+    if measure is Measure.DAYS_UNTIL:
+        assert dataset.frame[IS_KNOWN].all(), "a silent tenant is no machine that left"
+
+
+def test_what_left_before_its_window_was_over_did_not_stay_whole(pumps: Pumps, ml: psycopg.Connection) -> None:
+    for pump, days in {"stays": 40, "leaves": 20, "fails": 20, "is_seen_later": 20}.items():
+        put(pumps, "default", pump, days)
+    leak = "insert into maintenance.fct_leak values ('default', '{}', 'leak', timestamptz '2026-01-01 00:00+00' + interval '{} days')"
+    pumps.execute(leak.format("fails", 20.5))
+    pumps.execute(leak.format("is_seen_later", 29.0))
+    dataset = load_dataset(ml, SPEC)
+    found = {pump: {(row.feature_date - FIRST_DAY).days: row.outcome for row in rows.itertuples()} for pump, rows in dataset.frame.groupby("device_id")}
+    assert sorted(found["stays"]) == list(range(30))
+    assert found["leaves"] == dict.fromkeys(range(13), 0), "of the last week nobody knows"
+    # It leaked in the windows of its last seven days; that of the day before was over when it leaked.
+    assert found["fails"] == {day: int(day >= 13) for day in range(20)}
+    assert found["is_seen_later"] == dict.fromkeys(range(20), 0), "it was there to leak on the 29th day, so it had not leaked before"
+    assert dataset.departed_rows == 7
+    assert dataset.incomplete_rows == 10
+
+
+def test_a_label_speaks_of_its_own_row(pumps: Pumps, ml: psycopg.Connection) -> None:
+    """A finished table: with one row a unit and its label, all rows count; asked further ahead, only those that were seen so far."""
+    for number in range(4):
+        put(pumps, "default", f"unit_{number}", 1)
+    put(pumps, "default", "breaks_off", 9)
+    pumps.execute("insert into maintenance.fct_leak values ('default', 'unit_3', 'leak', '2026-01-02 12:00+00')")
+    labelled = replace(SPEC, outcome=replace(SPEC.outcome, horizon=timedelta(days=1), settling=timedelta(0), is_closed=True))
+    dataset = load_dataset(ml, labelled)
+    assert (len(dataset.frame), dataset.frame[OUTCOME].sum(), dataset.departed_rows, dataset.incomplete_rows) == (13, 1, 0, 0)
+    ahead = load_dataset(ml, replace(labelled, outcome=replace(labelled.outcome, horizon=timedelta(days=4))))
+    assert ahead.frame.groupby("device_id").size().to_dict() == {"breaks_off": 6, "unit_3": 1}
+    assert (ahead.departed_rows, ahead.incomplete_rows) == (6, 0)
+
+
+def test_a_block_is_made_of_whole_entities() -> None:
+    with pytest.raises(ValueError, match="must be some of"):
+        replace(SPEC.features, block=("site",))
+
+
 def test_no_feature_and_no_earlier_outcome_knows_the_future(pumps: Pumps, ml: psycopg.Connection) -> None:
     """Whatever happens after a knowledge time changes no feature up to it and no outcome whose window was over."""
     pumps.fill(days=60, pumps=4, leak_every_days=10)
@@ -116,6 +176,22 @@ def test_the_content_hash_sees_every_value_and_no_order(pumps: Pumps, ml: psycop
     ml.commit()
     pumps.execute("update features.feat_pump_daily set grease = grease + 1e-12 where device_id = 'pump_01' and feature_date = '2026-01-05'")
     assert load_dataset(ml, SPEC).content_hash != first
+
+
+def test_rows_come_in_parts_and_real_numbers_as_such(pumps: Pumps, ml: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float object a value would take four times the memory of a year's features."""
+    pumps.fill(days=20, pumps=3)
+    pumps.execute("update features.feat_pump_daily set wear = null, maker = null, is_outdoors = null where device_id = 'pump_01'")
+    whole = load_features(ml, SPEC.features)
+    assert [str(whole[name].dtype) for name in ("wear", "age_days", "is_outdoors", "maker", "feature_date")] == ["float64", "float64", *["object"] * 3]
+    stored = pumps.connection.execute(
+        "select device_id, feature_date, wear, is_outdoors, maker from features.feat_pump_daily order by feature_date, tenant_id, device_id"
+    ).fetchall()
+    names = ["device_id", "feature_date", "wear", "is_outdoors", "maker"]
+    assert whole[names].astype(object).where(whole[names].notna(), None).to_numpy().tolist() == [list(row) for row in stored]
+    monkeypatch.setattr("ml.lifecycle.dataset.FETCHED_ROWS", 7)
+    pd.testing.assert_frame_equal(load_features(ml, SPEC.features), whole)
+    assert load_features(ml, replace(SPEC.features, population={"device_type": ("fan",)})).shape == (0, whole.shape[1])
 
 
 def test_a_table_that_does_not_fit_is_refused_with_every_reason(pumps: Pumps, ml: psycopg.Connection) -> None:
@@ -158,6 +234,18 @@ def test_integers_numerics_and_floats_are_the_same_feature() -> None:
         schema.frame(pd.DataFrame({"x": [1], "f": [True]}))
     with pytest.raises(ValueError, match="no name twice"):
         FeatureSchema((Feature("x"), Feature("x")))
+
+
+def test_the_hash_of_a_feature_row_stays_what_it_is() -> None:
+    """Frozen: it decides what is scored anew, and data sets are known by hashes of these hashes."""
+    import pandas as pd
+
+    schema = FeatureSchema((Feature("wear"), Feature("on", FeatureKind.FLAG), Feature("maker", FeatureKind.CATEGORY)))
+    rows = pd.DataFrame({"wear": [1, 0.1, None, 1e300], "on": [True, None, False, True], "maker": ["ä", None, "b", '"x']}, dtype=object)
+    frozen = ["47c4e734d9b7f832f8893e0995d51c3a", "e4e4aaf365d4d5e7ab92b6434206a49e", "98ca2a6ba359f5f72d6c3cef70afa60a", "3e0b99471beaf0323f83ef8bfadf217d"]
+    assert schema.snapshots(rows) == frozen
+    assert schema.snapshots(rows.replace({None: pd.NA})) == frozen
+    assert schema.snapshots(rows[:0]) == []
 
 
 def _positive_days(connection: psycopg.Connection) -> list[date]:

@@ -108,23 +108,56 @@ def test_slices_say_where_the_model_loses() -> None:
 
 
 def interval(difference: float, share: float) -> Interval:
-    return Interval(difference, difference - 0.1, difference + 0.1, 0.95, share, blocks=10, replicates=100)
+    return Interval(difference, difference - 0.1, difference + 0.1, 0.95, 0.99, blocks=10, replicates=100, margin=0.01, share_above_margin=share)
+
+
+def champion(difference: float, share: float) -> ChampionResult:
+    return ChampionResult(3, 50, 5, pr_auc=0.4, challenger_pr_auc=0.4 + difference, difference=interval(difference, share))
 
 
 @pytest.mark.parametrize(
-    ("against_baseline", "champion", "passed", "reason"),
+    ("against_baseline", "against_champion", "passed", "reason"),
     [
         (interval(0.2, 0.99), None, True, "there is no champion yet"),
         (interval(-0.1, 0.20), None, False, "not better than the baseline 'age'"),
-        (interval(0.01, 0.60), None, False, "better in 60% of bootstrap replicates, 90% needed"),
-        (interval(0.2, 0.99), ChampionResult(3, 50, 5, pr_auc=0.4, challenger_pr_auc=0.4), True, "no worse than the champion version 3"),
-        (interval(0.2, 0.99), ChampionResult(3, 50, 5, pr_auc=0.41, challenger_pr_auc=0.4), False, "worse than the champion version 3"),
-        (interval(-0.1, 0.20), ChampionResult(3, 50, 5, pr_auc=0.1, challenger_pr_auc=0.4), False, "not better than the baseline"),
+        (interval(0.01, 0.99), None, False, "not better than the baseline 'age'"),  # the margin itself is no more than the margin
+        (interval(0.2, 0.60), None, False, "better by more than 0.01 in 60% of bootstrap replicates, 90% needed"),
+        (interval(0.2, 0.99), champion(0.1, 0.95), True, "and than the champion version 3 (0.500 against 0.400 on 50 rows, better by more than 0.01 in 95%"),
+        (interval(0.2, 0.99), champion(0.0, 0.95), False, "but not better than the champion version 3"),
+        (interval(0.2, 0.99), champion(0.1, 0.89), False, "but not better than the champion version 3"),
+        (interval(0.2, 0.99), champion(-0.1, 0.0), False, "but not better than the champion version 3"),
+        (interval(-0.1, 0.20), champion(0.3, 0.99), False, "not better than the baseline"),
     ],
 )
-def test_the_gate_opens_only_for_what_beats_the_baseline_and_is_no_worse_than_the_champion(
-    against_baseline: Interval, champion: ChampionResult | None, passed: bool, reason: str
+def test_the_gate_opens_only_for_what_beats_baseline_and_champion_by_the_margin(
+    against_baseline: Interval, against_champion: ChampionResult | None, passed: bool, reason: str
 ) -> None:
-    decision = Gate().decide(against_baseline, "age", champion)
+    decision = Gate().decide(against_baseline, "age", against_champion)
     assert decision.passed is passed
     assert reason in decision.reason
+
+
+def test_a_champion_that_cannot_be_compared_stays_and_one_that_is_gone_does_not_block() -> None:
+    undecided = Gate().decide(interval(0.2, 0.99), "age", None, undecided="it has learned from them all")
+    assert (undecided.passed, "but it has learned from them all" in undecided.reason) == (False, True)
+    gone = Gate().decide(interval(0.2, 0.99), "age", None, no_champion="its file is gone")
+    assert (gone.passed, "its file is gone" in gone.reason) == (True, True)
+
+
+def test_a_gate_takes_only_differences_that_were_drawn_for_its_margin() -> None:
+    with pytest.raises(ValueError, match=r"drawn for a margin of 0.01, the gate asks for 0.2"):
+        Gate(margin=0.2).decide(interval(0.3, 0.99), "age", None)
+    for wrong in ({"margin": -0.1}, {"sureness": 1.0}):
+        with pytest.raises(ValueError, match="a gate has a margin"):
+            Gate(**wrong)
+
+
+def test_the_share_above_a_margin_counts_replicates_beyond_it() -> None:
+    outcome, blocks, random = made_up(7)
+    first, second = (outcome + random.normal(scale=scale, size=len(outcome)) for scale in (0.4, 0.8))
+    plain = bootstrap_difference(outcome, first, second, blocks)
+    assert plain.share_above_margin == plain.share_above_zero == 1
+    strict = bootstrap_difference(outcome, first, second, blocks, margin=plain.difference)
+    assert strict.share_above_margin is not None
+    assert 0.3 < strict.share_above_margin < 0.7
+    assert strict.share_above_zero == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from include.transform import build, fix_horizon
-from include.transform.invocation import load_manifest
+import json
+
+from include.transform import Build, build, fix_horizon
+from include.transform.invocation import invoke, load_manifest
 from include.warehouse import Role, connect
 
 Snapshot = dict[str, tuple[tuple[str, ...], list[tuple]]]
@@ -52,6 +54,13 @@ def differences(left: Snapshot, right: Snapshot) -> list[str]:
 def build_marts(selector: str = EVERYTHING, *, run_tests: bool = False, rebuild: bool = False) -> None:
     """One build up to what has landed."""
     build(selector, fix_horizon(), run_tests=run_tests, rebuild=rebuild)
+
+
+def failing_data_tests(model: str, of: Build) -> list[str]:
+    """Kinds of data tests of a model that fail as its table stands, the nightly ones too."""
+    variables = {**of.as_vars(), "full_tests": True}
+    nodes = invoke(["test", "--select", model, "--exclude-resource-type", "unit_test", "--vars", json.dumps(variables)], purpose="planted")
+    return sorted(node.unique_id.split(".")[2].partition(f"_{model}")[0] for node in nodes if node.status == "fail")
 
 
 def made_anew(names: list[str], selector: str) -> Snapshot:

@@ -83,6 +83,24 @@ def maintenance(log: str, device: str, when: datetime, *, kind: str = "failure",
     }
 
 
+def feedback(order_id: str, device: str, when: datetime, *, verdict: str = "done", updated_at: datetime | None = None, **more: Any) -> Payload:
+    """What the crew answered to a work order."""
+    return {
+        "workOrderId": order_id,
+        "deviceId": device,
+        "occurredAt": iso(when),
+        "updatedAt": iso(updated_at or when),
+        "verdict": verdict,
+        "component": "bearing",
+        **more,
+    }
+
+
+def unit_reading(unit: str, cycle: int, when: datetime, **values: Any) -> Payload:
+    """A row of a table that somebody brought; `values` are the table's own columns."""
+    return {"unitId": unit, "cycle": cycle, "readAt": iso(when), **values}
+
+
 def device_event(device: str, when: datetime, kind: str, code: str, **more: Any) -> Payload:
     """Something that happened to a machine."""
     return {"deviceId": device, "timestamp": iso(when), "eventType": kind, "code": code, "deviceType": "machine_controller", **more}

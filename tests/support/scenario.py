@@ -6,7 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.landing import land_pending
-from tests.support.payloads import DAY_0, Payload, at, customer, desired_state, device_event, iso, maintenance, order, position, put, registry, telemetry
+from tests.support.payloads import (
+    DAY_0,
+    Payload,
+    at,
+    customer,
+    desired_state,
+    device_event,
+    feedback,
+    iso,
+    maintenance,
+    order,
+    position,
+    put,
+    registry,
+    telemetry,
+    unit_reading,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,26 @@ def files() -> list[File]:
             # Maintenance: a failure whose time is corrected to another day, a service, a repair that arrives days late.
             File("maintenance_log", at(1, 3), (maintenance("w1", "m1", at(1, 2)), maintenance("w2", "m2", at(0, 20), kind="service"))),
             File("maintenance_log", at(4, 2), (maintenance("w1", "m1", at(0, 22), updated_at=at(4, 1)), maintenance("w3", "m3", at(1, 5), kind="repair"))),
+            # Answers to work orders: one that was moved to another day and made a false alarm of, and one that came late.
+            File("work_order_feedback", at(2, 9), (feedback("wo-1", "m1", at(2, 8)), feedback("wo-2", "m2", at(2, 8), verdict="false_alarm"))),
+            File(
+                "work_order_feedback", at(4, 9), (feedback("wo-1", "m1", at(1, 8), verdict="false_alarm", updated_at=at(4)), feedback("wo-3", "m3", at(0, 9)))
+            ),
+            # A table that somebody brought, its middle last, a row of it told anew, and the life of a unit whose rows break off.
+            File(
+                "unit_readings",
+                at(2, 10),
+                (
+                    *(unit_reading("u1", cycle, at(cycle - 9), heat=cycle * 1.5, maker="x", runsToFailure=True) for cycle in (1, 2, 6, 7)),
+                    unit_reading("u2", 1, at(-5), heat=7),
+                ),
+            ),
+            File(
+                "unit_readings",
+                at(3, 10),
+                (*(unit_reading("u1", cycle, at(cycle - 9), heat=9.25 - cycle) for cycle in (3, 4, 5)), unit_reading("u2", 1, at(-4))),
+            ),
+            File("unit_lives", at(3, 11), ({"unitId": "u2", "statedAt": iso(at(-4)), "remainingCycles": 3},)),
             # What happened to machines: an error that came back after a restart, told in two files the wrong way round, and states.
             File(
                 "device_events",

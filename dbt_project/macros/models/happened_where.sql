@@ -59,3 +59,16 @@
     from {{ touched_buckets_or(everything) }} as touched
     cross join (values (-1), (0), (1)) as step (days)
 {%- endmacro %}
+
+{#- The version of a row's device that was in force, and known, by the end of a day; for a lateral join. -#}
+{% macro version_known_on(day, row, relation) -%}
+    select candidate.*
+    from {{ relation }} as candidate
+    where
+        candidate.tenant_id = {{ row }}.tenant_id
+        and candidate.device_id = {{ row }}.device_id
+        and candidate.valid_from_at < {{ start_of_date('(' ~ day ~ ' + 1)') }}
+        and candidate.known_at < {{ start_of_date('(' ~ day ~ ' + 1)') }}
+    order by candidate.valid_from_at desc
+    limit 1
+{%- endmacro %}

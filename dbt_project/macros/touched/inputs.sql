@@ -55,11 +55,15 @@
     {{ return({'kind': 'model', 'name': name, 'relation': relation, 'columns': bucket, 'event_time': node.config.get('event_time'), 'rowtype': relation}) }}
 {%- endmacro %}
 
-{#- SQL that yields this model's buckets for a relation of changed rows or buckets of an input. -#}
+{#- SQL that yields this model's buckets for a relation of changed rows or buckets of an input. A `select` may also look things up in other inputs: {name}. -#}
 {% macro mapped_buckets(mapping, input, changes) -%}
     {%- set bucket = config.require('bucket') -%}
     {%- if mapping.get('select') -%}
-        select {{ bucket | join(', ') }} from ({{ mapping['select'].replace('{changes}', changes).replace('{this}', this | string).replace('{input}', input.relation | string) }}) as mapped
+        {%- set text = namespace(sql=mapping['select'].replace('{changes}', changes).replace('{this}', this | string).replace('{input}', input.relation | string)) -%}
+        {%- for name in config.require('inputs') if '{' ~ name ~ '}' in text.sql -%}
+            {%- set text.sql = text.sql.replace('{' ~ name ~ '}', describe_input(name).relation | string) -%}
+        {%- endfor -%}
+        select {{ bucket | join(', ') }} from ({{ text.sql }}) as mapped
     {%- else -%}
         select {% for column in bucket %}{{ mapping.get(column, column) }} as {{ column }}{{ ', ' if not loop.last }}{% endfor %} from {{ changes }} as changed
     {%- endif -%}

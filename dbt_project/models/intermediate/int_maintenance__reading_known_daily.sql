@@ -12,6 +12,7 @@
         indexes=[
             {'columns': ['tenant_id', 'device_id', 'reading_date', 'known_date'], 'unique': true},
             {'columns': ['tenant_id', 'device_id', 'usable_date']},
+            {'columns': ['tenant_id', 'reading_date']},
         ],
         tags=['micro_batch', 'features'],
     )
@@ -54,7 +55,12 @@ partial_sums as (
         max(temperature_c) as max_temperature_c,
         count(squared_vibration_mm2_s2) as vibration_count,
         {{ exact_sum('squared_vibration_mm2_s2') }} as sum_squared_vibration_mm2_s2,
+        {{ exact_sum('sqrt(squared_vibration_mm2_s2)') }} as sum_vibration_mm_s,
+        {{ exact_sum('squared_vibration_mm2_s2 * sqrt(squared_vibration_mm2_s2)') }} as sum_cubed_vibration_mm3_s3,
+        {{ exact_sum('squared_vibration_mm2_s2 * squared_vibration_mm2_s2') }} as sum_fourth_vibration_mm4_s4,
         sqrt(max(squared_vibration_mm2_s2)) as max_vibration_mm_s,
+        count(pressure_hpa) as pressure_count,
+        {{ exact_sum('pressure_hpa') }} as sum_pressure_hpa,
         count(load_pct) as load_count,
         {{ exact_sum('load_pct') }} as sum_load_pct,
         {{ exact_sum('energy_kwh') }} as energy_kwh,

@@ -1,8 +1,9 @@
-{#- As many rows as the input has in scope, per tenant: no join added or dropped any. `counted` says which rows of the input the model has. -#}
-{% test no_fanout(model, compare_to, counted='true', scope='touched_in_this_run') %}
+{#- As many rows as the input has in scope, per tenant: no join added or dropped any. `counted` says which rows of the input the model has, `own` which
+    rows of the model are of the input. -#}
+{% test no_fanout(model, compare_to, counted='true', own='true', scope='touched_in_this_run') %}
 with
 
-here as (select tenant_id, count(*) as row_count from {{ comparable_rows_in_scope(model, compare_to, scope) }} as tested group by tenant_id),
+here as (select tenant_id, count(*) as row_count from {{ comparable_rows_in_scope(model, compare_to, scope) }} as tested where {{ own }} group by tenant_id),
 
 there as (select tenant_id, count(*) as row_count from {{ input_rows_in_scope(model, compare_to, scope) }} as compared where {{ counted }} group by tenant_id)
 

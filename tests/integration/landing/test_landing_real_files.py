@@ -15,7 +15,8 @@ ARRIVED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def land(real_data, name, stream, mapping):
-    zone().put(stream, (real_data / name).read_bytes(), arrived_at=ARRIVED_AT, source="import", ext="csv", mapping=mapping)
+    ext = "csv.gz" if name.endswith(".gz") else "csv"
+    zone().put(stream, (real_data / name).read_bytes(), arrived_at=ARRIVED_AT, source="import", ext=ext, mapping=mapping)
     result = land_pending(stream, arrived_before=datetime(2026, 3, 1, 13, tzinfo=UTC))
     assert_balanced()
     reasons = Counter((str(error["code"]), error["field"]) for row in list_quarantined(Filter(stream), limit=10_000) for error in row.errors)
@@ -51,3 +52,23 @@ def test_the_shop_file(warehouse, real_data):
     amounts = sorted(float(row["Purchase_Amount"].strip().strip("$").replace(",", "")) for row in source)
     assert sorted(row["gross_usd"] for row in raw_rows("orders")) == amounts
     assert {row["customer_id"] for row in raw_rows("customers")} == {row["Customer_ID"] for row in source}
+
+
+def test_the_azure_sample_is_known_when_its_mappings_say(warehouse, real_data):
+    files = {
+        "machines": ("device_registry", "PdM_machines.csv", 100, timedelta(0)),
+        "telemetry": ("device_telemetry", "PdM_telemetry_machines1-20_90days.csv.gz", 43_200, timedelta(hours=1)),
+        "errors": ("device_events", "PdM_errors.csv", 3_919, timedelta(hours=1)),
+        "failures": ("maintenance_log", "PdM_failures.csv", 761, timedelta(hours=12)),
+        "maintenance": ("maintenance_log", "PdM_maint.csv", 3_286, timedelta(hours=12)),
+    }
+    for kind, (stream, name, rows, delay) in files.items():
+        result, reasons = land(real_data, f"maintenance/{name}", stream, f"azure_pdm_{kind}")
+        assert (result.landed, result.accepted, result.quarantined, reasons) == (rows, rows, 0, {}), kind
+        known = warehouse.rows(f"select distinct tenant_id, _known_at - event_at from raw.{stream} where _batch_id = (select max(_batch_id) from raw.{stream})")
+        assert known == [("azure_pdm", delay)], kind
+    coincide = (
+        "select count(*) from raw.maintenance_log as f join raw.maintenance_log as r using (tenant_id, device_id, event_at, component_code) "
+        "where f.maintenance_type = 'failure' and r.maintenance_type = 'service'"
+    )
+    assert warehouse.value(coincide) == 743

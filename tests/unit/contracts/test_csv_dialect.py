@@ -46,6 +46,7 @@ def of_contract(csv: str) -> CsvDialect:
         ("{escape: doubled, encoding: Windows-1252}", CsvDialect(encoding="cp1252")),
         ("{encoding: UTF-16LE}", CsvDialect(encoding="utf-16-le")),
         ("{encoding: latin1}", CsvDialect(encoding="iso8859-1")),
+        ("{delimiter: ' ', repeated: true, columns: [a, b], number: row}", CsvDialect(" ", columns=("a", "b"), repeated=True, number="row")),
     ],
 )
 def test_a_declared_dialect_is_read(declared, text, dialect):
@@ -72,6 +73,11 @@ def test_a_declared_dialect_is_read(declared, text, dialect):
         ("{encoding: cp500}", "no encoding that is read"),
         ("{encoding: base64}", "no encoding that is read"),
         ("{encoding: 1252}", "no encoding that is read"),
+        ("{columns: []}", "list the names of the columns"),
+        ("{columns: [a, a]}", "list the names of the columns"),
+        ("{columns: [' a']}", "list the names of the columns"),
+        ("{repeated: 'yes'}", "write true"),
+        ("{columns: [a], number: a}", "a column that the file does not have"),
     ],
 )
 def test_a_dialect_that_cannot_be_kept_is_refused_with_what_to_write(declared, error, text, told):

@@ -243,6 +243,24 @@ def test_rows_do_not_depend_on_their_company():
         assert [(fault.field, fault.value) for fault in alone.errors] == [(fault.field, fault.value) for fault in whole.errors if fault.row == row]
 
 
+def test_a_constant_time_and_an_age_become_instants():
+    text = BASE.replace(
+        "updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}", "updated_at: {constant: '2015-01-01T01:00:00+01:00'}"
+    )
+    begin = datetime(2015, 1, 1, tzinfo=UTC)
+    assert only(apply_mapping(mapping(base=text), source(2)), "updated_at") == [begin, begin]
+    text = BASE.replace(
+        "updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}", "updated_at: {column: age, years_before: '2015-01-01T00:00:00Z'}"
+    )
+    result = apply_mapping(mapping(base=text), source(6, age=["0", "2.5", "1000", "-1", "old", None]))
+    ages = [timedelta(0), timedelta(days=2.5 * 365.25), timedelta(days=365_250)]
+    assert only(result, "updated_at") == [*(begin - age for age in ages), None, None, None]
+    assert [(fault.row, fault.value) for fault in result.errors] == [(3, "-1"), (4, "old")]
+    result = apply_mapping(mapping(base=text.replace("years_before", "days_after")), source(4, age=["0", "31", "-1", None]))
+    assert only(result, "updated_at") == [begin, begin + timedelta(days=31), None, None]
+    assert [(fault.row, fault.value) for fault in result.errors] == [(2, "-1")]
+
+
 WRONG = {
     "unknown key": ("", "colour: red\n", "mapping: unknown key colour"),
     "unknown key of a column": ("", "  notes: {column: a, fromat: x}\n", "columns.notes: unknown key fromat"),
@@ -262,6 +280,16 @@ WRONG = {
     "zone twice": ("%H:%M'], time_zone", "%H:%M %z'], time_zone", "has times without zone, or a zone twice"),
     "unknown zone": ("Europe/Berlin", "Europe/Atlantis", "time_zone 'Europe/Atlantis' is not known"),
     "constant time": ("updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}", "updated_at: {constant: '2024-01-01'}", "is no timestamp"),
+    "age at no moment": (
+        "updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}", "updated_at: {column: at, years_before: '2015'}",
+        "columns.updated_at.years_before: '2015' is no timestamp with Z or an offset",
+    ),
+    "an age and a count of days": (
+        "updated_at: {column: at, formats: ['%d/%m/%Y %H:%M'], time_zone: Europe/Berlin}",
+        "updated_at: {column: at, days_after: '2015-01-01T00:00:00Z', years_before: '2015-01-01T00:00:00Z'}",
+        "is an age and has days_after",
+    ),
+    "age with a format": ("updated_at: {column: at,", "updated_at: {column: at, years_before: '2015-01-01T00:00:00Z',", "is an age and has formats, time_zone"),
     "factor nought": ("", "  cost_usd: {column: c, factor: 0}\n", "is no conversion"),
     "sign that is a digit": ("", "  cost_usd: {column: c, thousands: '.'}\n", "is no sign"),
     "join without column": ("{column: machine}", "{concat: [a, b]}", "joins no column"),
@@ -309,15 +337,28 @@ def test_words_must_be_quoted_booleans():
 
 
 def test_the_mappings_are_exactly_these():
-    assert mappings() == ("ecommerce_consumer_customers", "ecommerce_consumer_orders", "smart_manufacturing", "smart_manufacturing_blanks", "toronto_ferry")
+    azure = ("azure_pdm_errors", "azure_pdm_failures", "azure_pdm_machines", "azure_pdm_maintenance", "azure_pdm_telemetry")
+    assert mappings() == (
+        *azure,
+        "ecommerce_consumer_customers",
+        "ecommerce_consumer_orders",
+        "smart_manufacturing",
+        "smart_manufacturing_blanks",
+        "toronto_ferry",
+    )
     assert {name: load_mapping(name).stream for name in mappings()} == {
+        "azure_pdm_errors": "device_events",
+        "azure_pdm_failures": "maintenance_log",
+        "azure_pdm_machines": "device_registry",
+        "azure_pdm_maintenance": "maintenance_log",
+        "azure_pdm_telemetry": "device_telemetry",
         "ecommerce_consumer_customers": "customers",
         "ecommerce_consumer_orders": "orders",
         "smart_manufacturing": "device_telemetry",
         "smart_manufacturing_blanks": "device_telemetry",
         "toronto_ferry": "ticket_counts",
     }
-    with pytest.raises(MappingError, match=r"no_such\.yaml: mapping: does not exist; use one of ecommerce_consumer_customers"):
+    with pytest.raises(MappingError, match=r"no_such\.yaml: mapping: does not exist; use one of azure_pdm_errors"):
         load_mapping("no_such")
 
 

@@ -22,6 +22,7 @@ from include.contracts import (
     device_streams,
     load_contract,
     streams,
+    table_streams,
 )
 from include.contracts.parse import parse_contract_text
 
@@ -217,8 +218,20 @@ def test_the_streams_are_exactly_these():
         "maintenance_log",
         "orders",
         "ticket_counts",
+        "unit_lives",
+        "unit_readings",
+        "work_order_feedback",
     )
-    assert device_streams() == ("device_desired_state", "device_events", "device_registry", "device_telemetry", "gps_positions", "maintenance_log")
+    assert device_streams() == (
+        "device_desired_state",
+        "device_events",
+        "device_registry",
+        "device_telemetry",
+        "gps_positions",
+        "maintenance_log",
+        "work_order_feedback",
+    )
+    assert table_streams() == ("unit_lives", "unit_readings")
     assert commerce_streams() == ("customers", "orders", "ticket_counts")
     with pytest.raises(ContractError, match=r"parcels\.yaml: contract: does not exist; use one of customers"):
         load_contract("parcels")

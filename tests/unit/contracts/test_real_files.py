@@ -21,6 +21,11 @@ FILES = {
     "smart_manufacturing_blanks": FACTORY_BLANKS,
     "ecommerce_consumer_orders": ECOMMERCE,
     "ecommerce_consumer_customers": ECOMMERCE,
+    "azure_pdm_machines": "maintenance/PdM_machines.csv",
+    "azure_pdm_telemetry": "maintenance/PdM_telemetry_machines1-20_90days.csv.gz",
+    "azure_pdm_errors": "maintenance/PdM_errors.csv",
+    "azure_pdm_failures": "maintenance/PdM_failures.csv",
+    "azure_pdm_maintenance": "maintenance/PdM_maint.csv",
 }
 
 
@@ -56,7 +61,17 @@ def breaches(contract: Contract, frame: pl.DataFrame) -> Counter[str]:
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("smart_manufacturing", 1997), ("smart_manufacturing_blanks", 1997), ("ecommerce_consumer_orders", 1000), ("ecommerce_consumer_customers", 1000)],
+    [
+        ("smart_manufacturing", 1997),
+        ("smart_manufacturing_blanks", 1997),
+        ("ecommerce_consumer_orders", 1000),
+        ("ecommerce_consumer_customers", 1000),
+        ("azure_pdm_machines", 100),
+        ("azure_pdm_telemetry", 43_200),
+        ("azure_pdm_errors", 3_919),
+        ("azure_pdm_failures", 761),
+        ("azure_pdm_maintenance", 3_286),
+    ],
 )
 def test_every_row_is_mapped_keeps_the_contract_and_is_an_event_of_its_own(real_data, name, rows):
     _, result = mapped(real_data, name)
@@ -117,3 +132,12 @@ def test_the_word_none_stays_a_value(real_data):
     assert sum(each["Engagement_with_Ads"] == "None" for each in extra) == 256
     assert result.frame["is_loyalty_member"].sum() == 491
     assert (result.frame["birth_year"].min(), result.frame["birth_year"].max()) == (1974, 2006)
+
+
+def test_the_age_of_the_azure_machines_is_as_of_their_first_day(real_data):
+    source, result = mapped(real_data, "azure_pdm_machines")
+    begin = datetime(2015, 1, 1, tzinfo=UTC)
+    ages = [round((begin - installed).total_seconds() / 86_400 / 365.25) for installed in result.frame["installed_at"]]
+    assert ages == [int(text) for text in source["age"]]
+    assert set(result.frame["event_at"]) == {begin}
+    assert set(result.frame["tenant_id"]) == {"azure_pdm"}

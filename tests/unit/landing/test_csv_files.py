@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from include.contracts import load_contract
 from include.contracts.csv_dialect import RFC_4180, CsvDialect
 from include.landing import source as source_module
-from include.landing.csv_files import csv_rows
+from include.landing.csv_files import csv_head, csv_rows
 from include.landing.errors import UnreadableFile
 from include.landing.readers import read_chunks
 from include.landing.source import Source
@@ -31,6 +31,17 @@ def read(data: bytes, dialect: CsvDialect = RFC_4180, block_bytes: int = 1 << 20
     originals = [original for batch in batches for original in batch.originals]
     problems = [problem for batch in batches for problem in batch.malformed.values()]
     return batches[0].header if batches else [], records, originals, problems
+
+
+def test_columns_that_are_set_with_blanks_have_names_and_numbers():
+    data = b"1 1  0.5 \n2 7 -1.5  \n\n   \n3 9\n4 4 4 4\n"
+    header, records, originals, problems = read(data, CsvDialect(" ", columns=("unit", "cycle", "heat"), repeated=True, number="row"))
+    assert header == ["unit", "cycle", "heat", "row"]
+    assert records == [["1", "1", "0.5", "1"], ["2", "7", "-1.5", "2"], None, None]
+    assert originals[:2] == [b"1 1  0.5 ", b"2 7 -1.5  "]
+    assert problems == ["2 cells under a header of 3", "4 cells under a header of 3"]
+    assert csv_head(Source(0, io.BytesIO(data), "csv", None), CsvDialect(" ", columns=("a", "b", "c"), repeated=True)) == (b"", b"\n")
+    assert "has a column b already" in refusal(b"a,b\n1,2\n", CsvDialect(number="b"))
 
 
 def refusal(data: bytes, dialect: CsvDialect = RFC_4180) -> str:

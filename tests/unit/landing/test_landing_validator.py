@@ -154,7 +154,8 @@ def mutations(contract: Contract) -> list[tuple[str, str, Any]]:
                 found.append((name, "bad_timestamp", "2026-03-01T00:00:00"))
             if name == contract.event_time:
                 too_late = ARRIVED_AT + contract.future_tolerance + timedelta(microseconds=1)
-                found += [(name, "event_time_out_of_range", too_late.isoformat()), (name, "event_time_out_of_range", "1970-01-01T00:00:00Z")]
+                too_early = contract.earliest - timedelta(days=1)
+                found += [(name, "event_time_out_of_range", too_late.isoformat()), (name, "event_time_out_of_range", too_early.isoformat())]
     return found
 
 

@@ -47,9 +47,19 @@ current_devices as (
 
 ),
 
+champions as (
+
+    select
+        use_case,
+        model_version
+    from {{ source('ops', 'model_history') }}
+    where champion_until is null
+
+),
+
 predictions as (
 
-    -- A prediction whose outcome window has passed says nothing about the days to come.
+    -- A prediction whose outcome window has passed says nothing about the days to come. Versions that score in the champion's shadow are not acted upon.
     select distinct on (newest_health.tenant_id, newest_health.device_id)
         newest_health.tenant_id,
         newest_health.device_id,
@@ -61,6 +71,9 @@ predictions as (
     inner join {{ source('predictions', 'device_failure') }} as prediction
         on newest_health.tenant_id = prediction.tenant_id
         and newest_health.device_id = prediction.device_id
+    inner join champions
+        on prediction.model_name = champions.use_case
+        and prediction.model_version = champions.model_version
     where
         prediction.feature_date <= newest_health.as_of_date
         and prediction.outcome_to > {{ start_of_date('newest_health.as_of_date') }}
@@ -68,7 +81,6 @@ predictions as (
         newest_health.tenant_id asc,
         newest_health.device_id asc,
         prediction.feature_date desc,
-        prediction.model_version desc,
         prediction.model_name asc
 
 ),

@@ -1,0 +1,1 @@
+"""Rules that turn predictions into actions; nothing is fitted here."""
