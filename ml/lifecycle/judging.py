@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml.lifecycle import evaluation
-from ml.lifecycle.dataset import Dataset, DatasetSpec, TimeSplit, blocks_of, entities_of
+from ml.lifecycle.dataset import Dataset, DatasetSpec, blocks_of, entities_of
 from ml.lifecycle.evaluation import Interval
 from ml.lifecycle.gate import ChampionResult
 from ml.lifecycle.report import BaselineResult
+from ml.lifecycle.splitting import TimeSplit
 from ml.lifecycle.training import FittedModel, TrainingConfig, probabilities
 from ml.lifecycle.versions import LoadedModel
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml.lifecycle import evaluation
-from ml.lifecycle.dataset import IS_KNOWN, OUTCOME, Dataset, DatasetSpec, TimeSplit
+from ml.lifecycle.dataset import IS_KNOWN, OUTCOME, Dataset, DatasetSpec
 from ml.lifecycle.evaluation import Interval, QuantileSlice
 from ml.lifecycle.gate import GateDecision, QuantileChampion
 from ml.lifecycle.judging import BOOTSTRAP_REPLICATES, Rival, blocks, too_few_events, unseen_by
@@ -27,6 +27,7 @@ from ml.lifecycle.quantiles import (
     pinball_losses,
 )
 from ml.lifecycle.report import NaiveResult
+from ml.lifecycle.splitting import TimeSplit
 from ml.lifecycle.versions import LoadedModel
 
 if TYPE_CHECKING:

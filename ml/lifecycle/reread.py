@@ -37,11 +37,20 @@ class Reread:
 
 
 def use_cases() -> dict[str, UseCase]:
-    """Every use case of `ml/usecases` by its name."""
+    """Every use case of `ml/usecases` by its name.
+
+    A module declares the use case of its own name; one it imports, to build on it, is its author's.
+
+    Raises:
+        UseCaseUnknown: If a module holds use cases, but none of its own name.
+    """
     found: dict[str, UseCase] = {}
     for module in pkgutil.iter_modules(usecases.__path__):
         values = vars(importlib.import_module(f"{usecases.__name__}.{module.name}")).values()
-        found |= {value.name: value for value in values if isinstance(value, UseCase)}
+        held = {value.name: value for value in values if isinstance(value, UseCase)}
+        if held and module.name not in held:
+            raise UseCaseUnknown(f"ml/usecases/{module.name}.py holds the use cases {', '.join(sorted(held))}: name one {module.name!r}, or rename the file")
+        found |= {name: value for name, value in held.items() if name == module.name}
     return found
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml.lifecycle.dataset import DatasetSpec, SplitBy, blocks_of, whole_days
+from ml.lifecycle.dataset import DatasetSpec, SplitBy, blocks_of
+from ml.lifecycle.splitting import whole_days
 
 
 @dataclass(frozen=True)

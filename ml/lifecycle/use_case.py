@@ -28,16 +28,12 @@ from ml.lifecycle.dataset import (
     DatasetSpec,
     Measure,
     NotEnoughData,
-    Part,
     SplitBy,
-    TimeSplit,
     count_features,
     entities_of,
     load_dataset,
     load_features,
     offered_names,
-    split_by_entity,
-    split_by_time,
 )
 from ml.lifecycle.evaluation import Baseline
 from ml.lifecycle.explain import QuantileScorer, Scorer
@@ -52,6 +48,7 @@ from ml.lifecycle.registry import Registry, code_version, library_versions
 from ml.lifecycle.report import PartSummary, QuantileReport, TrainingReport, read_report
 from ml.lifecycle.schema import FeatureSchemaMismatch
 from ml.lifecycle.search import search_folds
+from ml.lifecycle.splitting import Part, TimeSplit, split_by_entity, split_by_time
 from ml.lifecycle.steps import LifecycleStep
 from ml.lifecycle.training import FittedModel, TrainingConfig, fit
 from ml.lifecycle.versions import (

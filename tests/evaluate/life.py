@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ml.lifecycle.dataset import Dataset, split_by_time
+from ml.lifecycle.dataset import Dataset
 from ml.lifecycle.judging import Rival
 from ml.lifecycle.quantile_judging import judge_quantiles, lives
 from ml.lifecycle.quantiles import QuantileTraining, fit_quantiles
 from ml.lifecycle.search import search_folds
+from ml.lifecycle.splitting import split_by_time
 from ml.lifecycle.use_case import UseCase
 from tests.evaluate.question import table
 

@@ -17,9 +17,10 @@ from psycopg import sql
 
 from ml.lifecycle import evaluation
 from ml.lifecycle.alerts import AlertResult, Entity, Estimate, judge_alerts
-from ml.lifecycle.dataset import OUTCOME, Dataset, DatasetSpec, TimeSplit, blocks_of, split_by_time
+from ml.lifecycle.dataset import OUTCOME, Dataset, DatasetSpec, blocks_of
 from ml.lifecycle.evaluation import Baseline, Interval, SliceResult
 from ml.lifecycle.search import search_folds
+from ml.lifecycle.splitting import TimeSplit, split_by_time
 from ml.lifecycle.training import FittedModel, TrainingConfig, fit, fitting_frame, probabilities
 
 SEED = 20260101

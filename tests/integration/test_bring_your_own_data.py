@@ -14,7 +14,7 @@ from include.contracts import mapping as mappings_module
 from include.settings import REPOSITORY
 from ml import usecases
 from ml.lifecycle.dataset import load_dataset
-from ml.lifecycle.reread import find_use_case
+from ml.lifecycle.reread import UseCaseUnknown, find_use_case
 from ml.lifecycle.schema import FeatureSchemaMismatch
 from tests.conftest import Warehouse
 from tests.integration.test_commands import run, run_json
@@ -148,8 +148,15 @@ def test_from_a_labelled_table_to_probabilities(deployed: Warehouse, placed: Pat
     assert judged["jobs"] == int(JOBS * 0.2), "the rows that nobody learned from"
     assert float(judged["promised"]) == pytest.approx(float(judged["failed"]), abs=0.04)
 
-    # A column that the table does not have is refused, with those there are.
+    # A file that names its use case otherwise is refused: it would take the place of the one of that name.
     case = find_use_case("milling_failure")
+    misnamed = placed.parent / "ml/usecases/milling_again.py"
+    misnamed.write_text("from ml.usecases.milling_failure import MILLING_FAILURE as AGAIN\n", encoding="utf-8")
+    with pytest.raises(UseCaseUnknown, match=r"ml/usecases/milling_again\.py holds the use cases milling_failure: name one 'milling_again'"):
+        find_use_case("milling_failure")
+    misnamed.unlink()
+
+    # A column that the table does not have is refused, with those there are.
     from dataclasses import replace
 
     from include.warehouse import Role, connect

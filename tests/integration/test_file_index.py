@@ -28,7 +28,7 @@ from include.settings import get_settings
 from include.warehouse import Role, connect
 from ml.lifecycle.dataset import Dataset, load_dataset
 from ml.lifecycle.provenance import DatasetReference, record_dataset, sources_of
-from ml.lifecycle.reread import UseCaseUnknown
+from ml.lifecycle.reread import UseCaseUnknown, use_cases
 from ml.usecases.device_failure import DEVICE_FAILURE
 from tests.conftest import DEPLOYED_TEMPLATE, TEST_DATABASE, Cluster, Warehouse, set_environment
 from tests.support.databases import clone_database, drop_database
@@ -244,6 +244,7 @@ def test_a_data_set_leads_to_where_its_rows_lie_today(built: Warehouse) -> None:
 
 
 def test_a_data_set_is_rebuilt_from_its_horizon_and_the_lake(built: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert use_cases()["device_failure"] is DEVICE_FAILURE, "every module is imported, so that those who build on it hold it as it is"
     dataset, reference = read_dataset()
     put("device_telemetry", [telemetry("m1", at(0, 5, 30), temperature=140.0)], arrived_at=at(8))
     put("maintenance_log", [maintenance("w8", "m2", at(2, 5))], arrived_at=at(8))

@@ -24,10 +24,11 @@ from include.warehouse.connection import LOCK_TIMEOUT_S
 from ml.lifecycle import promotion
 from ml.lifecycle import use_case as lifecycle
 from ml.lifecycle.champions import GATE, ChampionError, Reign, champion_version, history, lock_champion, make_champion, predecessors
-from ml.lifecycle.dataset import OUTCOME, NotEnoughData, load_dataset, split_by_time
+from ml.lifecycle.dataset import OUTCOME, NotEnoughData, load_dataset
 from ml.lifecycle.gate import GateDecision
 from ml.lifecycle.registry import Registry
 from ml.lifecycle.report import TrainingReport
+from ml.lifecycle.splitting import split_by_time
 from ml.lifecycle.steps import LifecycleStep
 from ml.lifecycle.training import fit
 from ml.lifecycle.versions import MODEL_FILE, ModelCard, ModelUnusable, StoredVersion, enter_version, find_version, versions

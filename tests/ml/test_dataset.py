@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.lifecycle.dataset import IS_KNOWN, OUTCOME, Measure, NotEnoughData, knowledge_time, load_dataset, load_features, split_by_time
+from ml.lifecycle.dataset import IS_KNOWN, OUTCOME, Measure, NotEnoughData, knowledge_time, load_dataset, load_features
 from ml.lifecycle.schema import Feature, FeatureKind, FeatureSchema, FeatureSchemaMismatch
+from ml.lifecycle.splitting import split_by_time
 from tests.ml.conftest import FIRST_DAY, SCHEMA, SPEC, Pumps
 
 WEEK = timedelta(days=7)

@@ -319,6 +319,12 @@ def test_a_version_that_is_ahead_in_the_shadow_is_a_gain_that_was_measured(champ
     assert line.reason.startswith("version 2, in the shadow, is ahead of the champion by +0.")
     champion.execute("update predictions.device_failure set failure_probability = 0.5 where model_version = 2")
     assert not look(champion.use_case).wants_retraining, "one that is behind asks for nothing"
+    champion.execute("update ops.model_history set champion_until = now()")
+    champion.execute(
+        "insert into ops.model_history (use_case, model_version, champion_from, decided_by, reason) "
+        "select use_case, 2, champion_until, 'gate', 'x' from ops.model_history"
+    )
+    assert look(champion.use_case).findings.lead is None, "an older version that is ahead is a reason to roll back, not to train"
 
 
 def test_a_champion_that_can_score_no_more_is_trained_anew(champion: Pumps) -> None:

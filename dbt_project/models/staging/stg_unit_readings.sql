@@ -1,4 +1,4 @@
--- Grain: one row per unit and cycle, the copy that arrived last. Nothing is filtered here. Settings and sensors stand in _extra, under the names of their table.
+-- Grain: one row per unit and cycle, the copy that arrived last. Nothing is filtered. Settings and sensors stand in _extra, under the names of their table.
 {{ config(materialized='view') }}
 
 with

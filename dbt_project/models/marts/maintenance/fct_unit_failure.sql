@@ -1,6 +1,6 @@
 -- Grain: one row per tenant (data set), unit and moment of failure, from whatever a table says of it. Not additive.
--- A cycle counts as a day. A unit that runs to failure fails half a day after the end of the day of its last row, so that its last row has a life of half a cycle left,
--- and a life of n cycles that is stated for a row ends n and a half days after the end of its day.
+-- A cycle counts as a day. A unit that runs to failure fails half a day after the end of the day of its last row, so that its last row has a life of half
+-- a cycle left, and a life of n cycles that is stated for a row ends n and a half days after the end of its day.
 -- Touched-bucket incremental: a unit is recomputed whole, because a later row moves its last one.
 {{
     config(
