@@ -16,13 +16,13 @@ from include.stack.errors import StackError
 from include.stack.rest import AirflowApi
 from include.stack.sources import SimulatedHistory, simulate_history, simulated_history
 
-HISTORY_DAGS = {"land_device_streams": "device", "land_commerce_streams": "commerce"}
+LANDING_DAGS = ("land_device_streams", "land_commerce_streams")
 NEVER_SWITCHED_ON = {"rebuild_warehouse"}
 LOOK_BACK = "landing_lookback_hours"
 STEP_TIMEOUT_S = 900.0
 
 
-def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 80) -> None:
+def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Length of the simulated history.")] = 90) -> None:
     """Set up everything, simulate a company, land its history, build, train and score, and leave the stack running.
 
     Safe to repeat after a failure: it goes on where it stopped. `tidemark down --purge` makes room for a fresh one.
@@ -42,16 +42,11 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
     with steps("every Airflow process healthy"):
         wait_until_healthy()
     with AirflowApi() as api:
-        api.set_variable(LOOK_BACK, "0")  # scheduled landing waits until history is in: otherwise it would take the last two days first
-        api.switch("simulate_sources", on=True)
         yesterday = history.today - timedelta(days=1)
-        with steps("history landed, one run a kind of source"):
-            _land(api, {"arrived_from": _text(history.since - timedelta(days=1)), "arrived_before": _text(yesterday)}, history.since, yesterday)
         with steps("yesterday landed by airflow backfill"):
             run_backfill(api, yesterday, yesterday, again=False, wait=True, timeout_s=STEP_TIMEOUT_S)
-        api.set_variable(LOOK_BACK, _configured(LOOK_BACK))
-        with steps("today landed"):
-            _land(api, {"arrived_from": _text(history.today)}, history.today, None)
+        with steps("every other day landed by the landing DAGs' schedules"):
+            _land(api, history.since)
         with steps("marts built"):
             _run(api, "build_marts")
         with steps("models trained, hourly tables and docs made"):
@@ -77,29 +72,31 @@ def write_history(until: datetime, days: int) -> SimulatedHistory:
         return simulate_history(until, days, lambda done, total: bars.update(bar, completed=done, total=total))
 
 
-def _text(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+def _land(api: AirflowApi, since: datetime) -> None:
+    """Lets the schedule of each landing DAG look back over the whole history once, with a bar of files, and switches it off until the end.
 
-
-def _land(api: AirflowApi, params: dict[str, str], arrived_from: datetime, arrived_before: datetime | None) -> None:
-    """One run of each landing DAG over a span of arrivals, with a bar of files."""
+    Sources go on by the clock, and landing DAGs follow them every five minutes: what they would do beside the steps to come would be waited for as well.
+    """
     from include.contracts import streams
     from include.landing.zone import Zone
     from include.settings import get_settings
 
     zone = Zone(get_settings().zone_url)
-    total = sum(len(zone.list(stream, arrived_from - timedelta(days=1), arrived_before)) for stream in streams())
-    runs = {dag_id: api.trigger(dag_id, params) for dag_id in HISTORY_DAGS}
-    for dag_id in runs:
-        api.switch(dag_id, on=True)
+    arrived_from = since - timedelta(days=1)
+    total = sum(len(zone.list(stream, arrived_from, None)) for stream in streams())
+    api.set_variable(LOOK_BACK, str((datetime.now(UTC) - arrived_from) // timedelta(hours=1) + 1))
+    runs = {dag_id: api.switch_on_and_run(dag_id) for dag_id in LANDING_DAGS}
     with progress_bars() as bars:
         bar = bars.add_task("files landed", total=total)
 
         def look() -> None:
-            bars.update(bar, completed=_landed_files(arrived_from - timedelta(days=1), arrived_before))
+            bars.update(bar, completed=_landed_files(arrived_from))
 
         for dag_id, run_id in runs.items():
             api.wait(dag_id, [run_id], timeout_s=STEP_TIMEOUT_S, poll=look)
+    for dag_id in LANDING_DAGS:
+        api.switch(dag_id, on=False)
+    api.set_variable(LOOK_BACK, _configured(LOOK_BACK))
 
 
 def _configured(variable: str) -> str:
@@ -109,15 +106,11 @@ def _configured(variable: str) -> str:
     return next(entry.variable_value for entry in loaded.variables if entry.variable_name == variable)
 
 
-def _landed_files(arrived_from: datetime, arrived_before: datetime | None) -> int:
+def _landed_files(arrived_from: datetime) -> int:
     from include.warehouse import Role, connect
 
     with connect(Role.ANALYST) as connection:
-        row = connection.execute(
-            "select count(*) from ops.file "
-            "where kind = 'arrival' and state <> 'pending' and arrived_at >= %s and arrived_at < coalesce(%s::timestamptz, 'infinity')",
-            (arrived_from, arrived_before),
-        ).fetchone()
+        row = connection.execute("select count(*) from ops.file where kind = 'arrival' and state <> 'pending' and arrived_at >= %s", (arrived_from,)).fetchone()
     assert row is not None
     return int(row[0])
 

@@ -88,10 +88,10 @@ def add_landing_tasks(streams: Iterable[str]) -> None:
         from include.stack.windows import arrival_window
 
         window = arrival_window(params, data_interval_end, lookback_hours=int(Variable.get("landing_lookback_hours")))
-        result = None if window.is_empty else land_pending(stream, arrived_from=window.start, arrived_before=window.end)
-        if result is None or not result.files:
-            why = "is on hold" if result and result.is_held else "is without arrivals"
-            if result and result.failed_files:
+        result = land_pending(stream, arrived_from=window.start, arrived_before=window.end)
+        if not result.files:
+            why = "is on hold" if result.is_held else "is without arrivals"
+            if result.failed_files:
                 why = f"got no rows: {len(result.failed_files)} files failed, first {result.failed_files[0]}; the log has the reasons"
             raise AirflowSkipException(f"{stream} {why}")  # a skipped task emits no event
         yield Metadata(raw_asset(stream), extra=dict(result.counts()))
@@ -103,8 +103,6 @@ def add_landing_tasks(streams: Iterable[str]) -> None:
         from include.stack.windows import arrival_window
 
         window = arrival_window(params, data_interval_end, lookback_hours=int(Variable.get("landing_lookback_hours")))
-        if window.is_empty:
-            raise AirflowSkipException("scheduled landing is held back: the look-back is 0 hours")
         check_landing(stream, now=window.end)
 
     for stream in streams:

@@ -15,11 +15,6 @@ class ArrivalWindow:
     start: datetime | None
     end: datetime | None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing can have arrived in it: the look-back is 0, which holds scheduled landing back while history lands."""
-        return self.start is not None and self.start == self.end
-
 
 def moment(text: str, name: str) -> datetime:
     """Parses an ISO 8601 moment; without a zone it is UTC.

@@ -21,7 +21,6 @@ def test_a_scheduled_run_looks_back_from_the_end_of_its_interval() -> None:
 def test_a_run_without_an_interval_leaves_the_window_to_the_loader() -> None:
     window = arrival_window(NOTHING, None, lookback_hours=48)
     assert (window.start, window.end) == (None, None)
-    assert not window.is_empty
 
 
 def test_parameters_win_over_the_interval() -> None:
@@ -31,11 +30,6 @@ def test_parameters_win_over_the_interval() -> None:
 
 def test_a_start_alone_reaches_to_the_end_of_the_interval() -> None:
     assert arrival_window({"arrived_from": "2026-01-01", "arrived_before": None}, END, lookback_hours=48).end == END
-
-
-def test_no_look_back_holds_scheduled_landing_back() -> None:
-    assert arrival_window(NOTHING, END, lookback_hours=0).is_empty
-    assert not arrival_window({"arrived_from": "2026-01-01"}, END, lookback_hours=0).is_empty
 
 
 def test_a_window_that_ends_before_it_begins_is_refused() -> None:
