@@ -42,6 +42,7 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
     with steps("every Airflow process healthy"):
         wait_until_healthy()
     with AirflowApi() as api:
+        api.switch("simulate_sources", on=True)  # from the end of the history on, without a gap
         yesterday = history.today - timedelta(days=1)
         with steps("yesterday landed by airflow backfill"):
             run_backfill(api, yesterday, yesterday, again=False, wait=True, timeout_s=STEP_TIMEOUT_S)
@@ -75,7 +76,7 @@ def write_history(until: datetime, days: int) -> SimulatedHistory:
 def _land(api: AirflowApi, since: datetime) -> None:
     """Lets the schedule of each landing DAG look back over the whole history once, with a bar of files, and switches it off until the end.
 
-    Sources go on by the clock, and landing DAGs follow them every five minutes: what they would do beside the steps to come would be waited for as well.
+    Every five minutes they would land what the sources send on, and have the marts built again: beside the steps to come that would be waited for as well.
     """
     from include.contracts import streams
     from include.landing.zone import Zone

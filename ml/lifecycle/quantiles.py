@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from ml.lifecycle.explain import NUMERICAL_THREADS
 from ml.lifecycle.schema import FeatureSchema
 from ml.lifecycle.search import Fold, Search, mean_over_folds
-from ml.lifecycle.training import by_kind, fitting_frame
+from ml.lifecycle.training import BoostedTrees, by_kind, fitting_frame
 
 if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer
@@ -54,35 +54,19 @@ LEAST_ROWS_OF_CELL = 20
 
 
 @dataclass(frozen=True)
-class QuantileBoostingCandidate:
-    """Shallow boosted trees, a set for each quantile; a missing value is a branch of its own."""
-
-    trees: int = 150
-    depth: int = 4
-    learning_rate: float = 0.05
-    min_rows_in_leaf: int = 40
-    l2: float = 1.0
+class QuantileBoostingCandidate(BoostedTrees):
+    """Boosted trees, a set for each quantile."""
 
     @property
     def name(self) -> str:
         """Name in the report."""
-        return f"quantile boosting, {self.trees} trees of depth {self.depth}, learning rate {self.learning_rate:g}"
+        return f"quantile boosting, {self.shape}"
 
     def regressor(self, level: float, seed: int) -> HistGradientBoostingRegressor:
-        """Fresh trees for one quantile. No early stopping: it would split at random."""
+        """Fresh trees for one quantile."""
         from sklearn.ensemble import HistGradientBoostingRegressor
 
-        return HistGradientBoostingRegressor(
-            loss="quantile",
-            quantile=level,
-            max_iter=self.trees,
-            max_depth=self.depth,
-            learning_rate=self.learning_rate,
-            min_samples_leaf=self.min_rows_in_leaf,
-            l2_regularization=self.l2,
-            early_stopping=False,
-            random_state=seed,
-        )
+        return HistGradientBoostingRegressor(loss="quantile", quantile=level, **self.settings(seed))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class LogisticRegressionCandidate:
 
 
 @dataclass(frozen=True)
-class GradientBoostingCandidate:
+class BoostedTrees:
     """Shallow boosted trees; a missing value is a branch of its own."""
 
     trees: int = 150
@@ -72,25 +72,38 @@ class GradientBoostingCandidate:
     l2: float = 1.0
 
     @property
+    def shape(self) -> str:
+        """What tells one candidate from another, for its name."""
+        return f"{self.trees} trees of depth {self.depth}, learning rate {self.learning_rate:g}"
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Arguments of scikit-learn's histogram boosting. No early stopping: it would split at random."""
+        return {
+            "max_iter": self.trees,
+            "max_depth": self.depth,
+            "learning_rate": self.learning_rate,
+            "min_samples_leaf": self.min_rows_in_leaf,
+            "l2_regularization": self.l2,
+            "early_stopping": False,
+            "random_state": seed,
+        }
+
+
+@dataclass(frozen=True)
+class GradientBoostingCandidate(BoostedTrees):
+    """Boosted trees that give a probability."""
+
+    @property
     def name(self) -> str:
         """Name in the report."""
-        return f"gradient boosting, {self.trees} trees of depth {self.depth}, learning rate {self.learning_rate:g}"
+        return f"gradient boosting, {self.shape}"
 
     def pipeline(self, schema: FeatureSchema, seed: int) -> Pipeline:
-        """Encode, then fit. No early stopping: it would split at random."""
+        """Encode, then fit."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.pipeline import Pipeline
 
-        boosting = HistGradientBoostingClassifier(
-            max_iter=self.trees,
-            max_depth=self.depth,
-            learning_rate=self.learning_rate,
-            min_samples_leaf=self.min_rows_in_leaf,
-            l2_regularization=self.l2,
-            early_stopping=False,
-            random_state=seed,
-        )
-        return Pipeline([("prepare", by_kind(schema, "passthrough")), ("classify", boosting)])
+        return Pipeline([("prepare", by_kind(schema, "passthrough")), ("classify", HistGradientBoostingClassifier(**self.settings(seed)))])
 
 
 @dataclass(frozen=True)

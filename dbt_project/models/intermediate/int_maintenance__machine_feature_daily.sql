@@ -11,6 +11,23 @@
 -- long it counts); a changed registry touches the feature dates on which it says something else of the machine than is stored (found by comparing), those that
 -- the machine lacks, and those that it must lose.
 {%- set windows = [1, 3, 7] %}
+{#- Of a changed day: the 28 days whose features use it, and the day itself for every machine, because silence is a row too. -#}
+{%- set days_that_use = "
+    select usable.tenant_id, usable.device_id, usable.usable_date as feature_date
+    from {changes} as changed
+    inner join {input} as usable
+        on usable.tenant_id = changed.tenant_id
+        and usable.device_id = changed.device_id
+        and usable.usable_date between changed.{day} and changed.{day} + 27
+    union
+    select machine.tenant_id, machine.device_id, changed.{day}
+    from (select distinct device_day.tenant_id, device_day.{day} from {changes} as device_day) as changed
+    inner join (
+        select distinct version.tenant_id, version.device_id
+        from {dim_device} as version
+        where version.device_type = 'machine_controller'
+    ) as machine on machine.tenant_id = changed.tenant_id
+" -%}
 {{
     config(
         materialized='incremental',
@@ -19,42 +36,8 @@
         event_time='feature_date',
         definition=exact_kurtosis('n', 's1', 's2', 's3', 's4') ~ exact_slope('v', 'd', 'f'),
         inputs={
-            'int_maintenance__reading_known_daily': {
-                'select': "
-                    select usable.tenant_id, usable.device_id, usable.usable_date as feature_date
-                    from {changes} as changed
-                    inner join {input} as usable
-                        on usable.tenant_id = changed.tenant_id
-                        and usable.device_id = changed.device_id
-                        and usable.usable_date between changed.reading_date and changed.reading_date + 27
-                    union
-                    select machine.tenant_id, machine.device_id, changed.reading_date
-                    from (select distinct device_day.tenant_id, device_day.reading_date from {changes} as device_day) as changed
-                    inner join (
-                        select distinct version.tenant_id, version.device_id
-                        from {dim_device} as version
-                        where version.device_type = 'machine_controller'
-                    ) as machine on machine.tenant_id = changed.tenant_id
-                ",
-            },
-            'int_maintenance__error_known_daily': {
-                'select': "
-                    select usable.tenant_id, usable.device_id, usable.usable_date as feature_date
-                    from {changes} as changed
-                    inner join {input} as usable
-                        on usable.tenant_id = changed.tenant_id
-                        and usable.device_id = changed.device_id
-                        and usable.usable_date between changed.event_date and changed.event_date + 27
-                    union
-                    select machine.tenant_id, machine.device_id, changed.event_date
-                    from (select distinct device_day.tenant_id, device_day.event_date from {changes} as device_day) as changed
-                    inner join (
-                        select distinct version.tenant_id, version.device_id
-                        from {dim_device} as version
-                        where version.device_type = 'machine_controller'
-                    ) as machine on machine.tenant_id = changed.tenant_id
-                ",
-            },
+            'int_maintenance__reading_known_daily': {'select': days_that_use.replace('{day}', 'reading_date')},
+            'int_maintenance__error_known_daily': {'select': days_that_use.replace('{day}', 'event_date')},
             'stg_device_telemetry': {
                 'select': "
                     select stored.tenant_id, stored.device_id, stored.feature_date
