@@ -376,6 +376,16 @@ def _keys(connection: psycopg.Connection[Any], source: FeatureSource) -> set[str
     return {row[0] for row in connection.execute(query)}
 
 
+def _missing_keys(connection: psycopg.Connection[Any], source: FeatureSource, names: list[str]) -> list[str]:
+    """Which of the names no row of the population has in its column of values. The first row that has one is enough: scoring asks for every span."""
+    assert source.values is not None
+    query = sql.SQL(
+        "select wanted.name from unnest(%s::text[]) with ordinality as wanted (name, position) "
+        "where not exists (select from {relation} as f where {population} and f.{values} ? wanted.name) order by wanted.position"
+    ).format(values=sql.Identifier(source.values), relation=source.relation.identifier, population=_matches("f", source.population))
+    return [row[0] for row in connection.execute(query, (names,))]
+
+
 def _check_source(connection: psycopg.Connection[Any], source: FeatureSource) -> dict[str, str]:
     """Refuses a table that does not fit; returns the types of its columns by name."""
     offered = offered_columns(connection, source.relation)
@@ -385,13 +395,12 @@ def _check_source(connection: psycopg.Connection[Any], source: FeatureSource) ->
         _require(source.relation, offered, (*needed, *source.context))
     else:
         _require(source.relation, offered, (*needed, source.values))
-        keys = _keys(connection, source)
         columns = tuple(feature for feature in source.schema.features if feature.name in offered)
         if columns:
             FeatureSchema(columns).check(str(source.relation), offered)
-        missing = [name for name in (*source.schema.names, *source.context) if name not in offered and name not in keys]
+        missing = _missing_keys(connection, source, [name for name in (*source.schema.names, *source.context) if name not in offered])
         if missing:
-            there_is = ", ".join(sorted(keys)) or "nothing: land the table and build its features first"
+            there_is = ", ".join(sorted(_keys(connection, source))) or "nothing: land the table and build its features first"
             raise FeatureSchemaMismatch(f"{source.relation} lacks {', '.join(missing)}; in {source.values} of the population there is {there_is}")
     if offered[source.date_column] != "date":
         raise FeatureSchemaMismatch(f"{source.relation}.{source.date_column} must be a date, is {offered[source.date_column]}")

@@ -231,6 +231,9 @@ def section(result: Answer) -> list[str]:
             lost.append(f"{what.replace('lead_h', 'lead time')} at the budget ({number(ours, 2)} against {number(theirs, 2)} of the {rule.name})")
     better = [ranking.name for ranking in result.rankings if ranking.pr_auc.value > chosen.pr_auc.value]
     lost += [f"{name} has the greater PR-AUC on the test part" for name in better]
+    budget = f"The budget allows {chosen.alerts.alerts} alerts for {chosen.alerts.failures} failures"
+    if chosen.alerts.alerts > chosen.alerts.failures:
+        budget += f", so no precision above {chosen.alerts.failures / chosen.alerts.alerts:.2f} is possible"
     return [
         f"### {result.title}",
         "",
@@ -240,8 +243,7 @@ def section(result: Answer) -> list[str]:
         f"({result.prevalence:.1%}, which is the PR-AUC of chance). Between the parts lie {split.gap // timedelta(hours=1)} h.",
         "",
         *table(RANKING_HEADER, ranking_rows(result.rankings, result.chosen)),
-        f"The budget allows {chosen.alerts.alerts} alerts for {chosen.alerts.failures} failures, so no precision above "
-        f"{min(1.0, chosen.alerts.failures / max(1, chosen.alerts.alerts)):.2f} is possible.",
+        f"{budget}.",
         "",
         f"**{result.chosen}** (best on validation) minus the best rule there ({result.rule.removeprefix('rule: ')}): {difference.difference:+.3f} PR-AUC, "
         f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}. Brier score of a constant probability: {result.brier_constant:.4f}.",
