@@ -19,6 +19,7 @@ from include.stack.sources import SimulatedHistory, simulate_history, simulated_
 LANDING_DAGS = ("land_device_streams", "land_commerce_streams")
 NEVER_SWITCHED_ON = {"rebuild_warehouse"}
 LOOK_BACK = "landing_lookback_hours"
+TICK = timedelta(minutes=5)  # of the sources and of landing
 STEP_TIMEOUT_S = 900.0
 
 
@@ -38,7 +39,7 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
     history = simulated_history()
     if history is None:
         with steps(f"simulated history of {days} days (Airflow starts meanwhile)"):
-            history = write_history(datetime.now(UTC).replace(second=0, microsecond=0), days)
+            history = write_history(_last_tick(datetime.now(UTC)), days)
     with steps("every Airflow process healthy"):
         wait_until_healthy()
     with AirflowApi() as api:
@@ -64,6 +65,11 @@ def demo(days: Annotated[int, typer.Option("--days", min=30, max=720, help="Leng
     console.print(
         f"\n[bold]Done in {time.monotonic() - begun:.0f} s.[/bold] The stack goes on running; `tidemark status` shows how it is, `tidemark down` stops it."
     )
+
+
+def _last_tick(now: datetime) -> datetime:
+    """Just before the last tick of the schedules: the next run of landing takes what arrived by then, and the next one of the sources goes on from there."""
+    return now - (now - datetime.min.replace(tzinfo=UTC)) % TICK - timedelta(seconds=1)
 
 
 def write_history(until: datetime, days: int) -> SimulatedHistory:
