@@ -17,13 +17,12 @@ gate is no failure: `tidemark model list` says by how much it missed. A run with
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pendulum
-from airflow.sdk import CronDataIntervalTimetable, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import CronDataIntervalTimetable, dag
 
-from include.tags import Pool, Tag
+from include.stack.training_tasks import add_training_task
+from include.tags import Tag
 
 
 @dag(
@@ -37,20 +36,7 @@ from include.tags import Pool, Tag
     doc_md=__doc__,
 )
 def train_device_failure():
-    @task(pool=Pool.ML)
-    def train(dag_run: Any = None) -> None:
-        from ml.lifecycle.dataset import NotEnoughData
-        from ml.lifecycle.monitoring import train_if_due
-        from ml.usecases import device_failure
-
-        try:
-            report, reason = train_if_due(device_failure.DEVICE_FAILURE, device_failure.train, by_hand=dag_run.run_type == "manual")
-        except NotEnoughData as error:
-            raise AirflowSkipException(str(error)) from None  # a new warehouse: days have to pass
-        if report is None:
-            raise AirflowSkipException(reason)
-
-    train()
+    add_training_task("device_failure", "train")
 
 
 train_device_failure()

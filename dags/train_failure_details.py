@@ -17,13 +17,12 @@ rests on, never waits for it.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pendulum
-from airflow.sdk import CronDataIntervalTimetable, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import CronDataIntervalTimetable, dag
 
-from include.tags import Pool, Tag
+from include.stack.training_tasks import add_training_task
+from include.tags import Tag
 
 
 @dag(
@@ -37,48 +36,8 @@ from include.tags import Pool, Tag
     doc_md=__doc__,
 )
 def train_failure_details():
-    @task(pool=Pool.ML)
-    def train_device_failure_24h(dag_run: Any = None) -> None:
-        from ml.lifecycle.dataset import NotEnoughData
-        from ml.lifecycle.monitoring import train_if_due
-        from ml.usecases import device_failure_24h
-
-        try:
-            report, reason = train_if_due(device_failure_24h.DEVICE_FAILURE_24H, device_failure_24h.train, by_hand=dag_run.run_type == "manual")
-        except NotEnoughData as error:
-            raise AirflowSkipException(str(error)) from None  # a new warehouse: days have to pass
-        if report is None:
-            raise AirflowSkipException(reason)
-
-    @task(pool=Pool.ML)
-    def train_component_failure(dag_run: Any = None) -> None:
-        from ml.lifecycle.dataset import NotEnoughData
-        from ml.lifecycle.monitoring import train_if_due
-        from ml.usecases import component_failure
-
-        try:
-            report, reason = train_if_due(component_failure.COMPONENT_FAILURE, component_failure.train, by_hand=dag_run.run_type == "manual")
-        except NotEnoughData as error:
-            raise AirflowSkipException(str(error)) from None
-        if report is None:
-            raise AirflowSkipException(reason)
-
-    @task(pool=Pool.ML)
-    def train_remaining_life(dag_run: Any = None) -> None:
-        from ml.lifecycle.dataset import NotEnoughData
-        from ml.lifecycle.monitoring import train_if_due
-        from ml.usecases import remaining_life
-
-        try:
-            report, reason = train_if_due(remaining_life.REMAINING_LIFE, remaining_life.train, by_hand=dag_run.run_type == "manual")
-        except NotEnoughData as error:
-            raise AirflowSkipException(str(error)) from None
-        if report is None:
-            raise AirflowSkipException(reason)
-
-    train_device_failure_24h()
-    train_component_failure()
-    train_remaining_life()
+    for name in ("device_failure_24h", "component_failure", "remaining_life"):
+        add_training_task(name, f"train_{name}")
 
 
 train_failure_details()

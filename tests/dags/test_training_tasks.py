@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ml.lifecycle import monitoring
+from ml.lifecycle.dataset import NotEnoughData
 from ml.lifecycle.reread import use_cases
 
 TRAININGS = ("train_device_failure", "train_failure_details")
@@ -41,6 +42,16 @@ def test_every_training_asks_whether_it_is_due(dag_id: str, house: dict[str, Any
         name = asked[-1][0]
         assert asked[-2:] == [(name, False), (name, True)]
     assert len({name for name, _ in asked}) == len(house[dag_id].tasks)
+
+
+@pytest.mark.parametrize("dag_id", TRAININGS)
+def test_a_new_warehouse_waits_for_days_and_fails_nobody(dag_id: str, house: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_if_due(use_case: Any, train: Any, *, by_hand: bool) -> tuple[None, str]:
+        raise NotEnoughData(f"{use_case.name} needs more days")
+
+    monkeypatch.setattr(monitoring, "train_if_due", train_if_due)
+    for operator in house[dag_id].tasks:
+        assert run(operator, "manual").endswith("needs more days")
 
 
 def test_every_use_case_of_machines_has_a_training(house: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
