@@ -27,8 +27,8 @@ def test_the_reference_holds_something(on_time: Snapshot) -> None:
     assert {name for name, count in counted.items() if not count} == unfilled, counted
 
 
-# Six orders in every test run, more than a hundred others in `make prove`.
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.prove) for seed in range(6, 120))])
+# Two orders in every test run, more than a hundred others in `make prove`.
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.prove) for seed in range(2, 120))])
 def test_twenty_files_in_any_order_give_the_same_marts(seed: int, on_time: Snapshot, cluster: Cluster, deployed_template: str) -> None:
     drop_database(TEST_DATABASE)
     clone_database(deployed_template, TEST_DATABASE)

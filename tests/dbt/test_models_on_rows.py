@@ -76,7 +76,7 @@ def make_champion_line(use_case: str, version: int) -> None:
         )
 
 
-def test_priority_never_falls_when_an_input_gets_worse(deployed: Warehouse) -> None:
+def test_priority_never_falls_when_an_input_gets_worse(unfilled: Warehouse) -> None:
     build_marts()
     source = random.Random(7)
     inputs = ("failure_probability", "recent_anomaly_share", "health_loss", "overdue_maintenance_ratio")
@@ -111,7 +111,7 @@ def test_priority_never_falls_when_an_input_gets_worse(deployed: Warehouse) -> N
     )
     make_champion_line("m", 1)
     build("rpt_maintenance_priority", fix_horizon())
-    rows = deployed.rows("select device_id, maintenance_priority_score, is_high_priority, priority_rank from maintenance.rpt_maintenance_priority")
+    rows = unfilled.rows("select device_id, maintenance_priority_score, is_high_priority, priority_rank from maintenance.rpt_maintenance_priority")
     scores = {device: score for device, score, _, _ in rows}
     assert len(scores) == len(cases)
     assert all(0 <= score <= 3 for score in scores.values())
@@ -121,7 +121,7 @@ def test_priority_never_falls_when_an_input_gets_worse(deployed: Warehouse) -> N
     assert sorted(rank for _, _, _, rank in rows) == list(range(1, len(cases) + 1))
 
 
-def test_health_never_rises_when_a_measurement_gets_worse(deployed: Warehouse) -> None:
+def test_health_never_rises_when_a_measurement_gets_worse(unfilled: Warehouse) -> None:
     build_marts()
     source = random.Random(11)
     worst = {"vibration_rms_mm_s": 9.0, "avg_temperature_c": 120.0, "error_or_fault_count": 100.0, "faulty_count": 100.0}
@@ -154,7 +154,7 @@ def test_health_never_rises_when_a_measurement_gets_worse(deployed: Warehouse) -
         [{**common, "device_id": device, "baseline_vibration_rms_mm_s": 2.5, "baseline_temperature_c": 60} for device in cases],
     )
     build("fct_device_health_daily", fix_horizon(), rebuild=True)
-    scores = dict(deployed.rows("select device_id, health_score from maintenance.fct_device_health_daily"))
+    scores = dict(unfilled.rows("select device_id, health_score from maintenance.fct_device_health_daily"))
     assert len(scores) == len(cases)
     assert all(0 <= score <= 100 for score in scores.values())
     for device, score in scores.items():
@@ -168,25 +168,25 @@ def failures(of: Build, *, full_tests: bool = False) -> list[str]:
     return sorted(node.unique_id.split(".")[2].partition("_fct_order")[0] for node in nodes if node.status == "fail")
 
 
-def test_data_tests_see_the_touched_buckets_and_at_night_everything(deployed: Warehouse) -> None:
+def test_data_tests_see_the_touched_buckets_and_at_night_everything(unfilled: Warehouse) -> None:
     land(File("orders", at(1), (order("old", "c1", at(0)),)))
     build_marts()
     land(File("orders", at(2), (order("new", "c1", at(1)),)))
     of = fix_horizon()
     build("tag:customers,tag:micro_batch", of)
-    deployed.execute("update customers.fct_order set net_usd = net_usd + 5 where order_id = 'old'")
+    unfilled.execute("update customers.fct_order set net_usd = net_usd + 5 where order_id = 'old'")
     assert failures(of) == []
     assert failures(of, full_tests=True) == ["equal_totals", "holds"]
-    deployed.execute("update customers.fct_order set net_usd = net_usd + 5 where order_id = 'new'")
+    unfilled.execute("update customers.fct_order set net_usd = net_usd + 5 where order_id = 'new'")
     assert failures(of) == ["equal_totals", "holds"]
-    deployed.execute("delete from customers.fct_order where order_id = 'new'")
+    unfilled.execute("delete from customers.fct_order where order_id = 'new'")
     assert failures(of) == ["equal_totals", "no_fanout"]
 
 
-def test_a_wrong_row_fails_the_build(deployed: Warehouse) -> None:
+def test_a_wrong_row_fails_the_build(unfilled: Warehouse) -> None:
     land(File("device_telemetry", at(1), (telemetry("m1", at(0, 10)),)))
     build_marts(MICRO_BATCH, run_tests=True)
-    deployed.execute("update maintenance.fct_device_reading_hourly set reading_count = 2")
+    unfilled.execute("update maintenance.fct_device_reading_hourly set reading_count = 2")
     with pytest.raises(TransformFailed, match="equal_totals_fct_device_reading_hourly"):
         build(MICRO_BATCH, fix_horizon(), full_tests=True)
 

@@ -38,7 +38,7 @@ def assert_platform_tests_pass() -> None:
     assert [f"{node.unique_id}: {node.message}" for node in nodes if node.status != "pass"] == []
 
 
-def test_the_report_follows_rows_through_replay_and_discard(deployed: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_follows_rows_through_replay_and_discard(unfilled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     land_under(monkeypatch, with_field(load_contract("device_telemetry"), "temperature_c", maximum=50.0))
     both = telemetry("m3", at(0, 1), temperature=60.0)
     both["deviceType"] = "toaster"
@@ -46,7 +46,7 @@ def test_the_report_follows_rows_through_replay_and_discard(deployed: Warehouse,
     lines = "\n".join([json.dumps(telemetry("m4", at(1, 1))), "{torn"])
     zone().put("device_telemetry", lines.encode(), source="plc", ext="ndjson.gz", arrived_at=at(1, 2))
     land_pending("device_telemetry", arrived_from=at(0), arrived_before=at(3))
-    assert deployed.rows(REPORT, Role.ANALYST) == [
+    assert unfilled.rows(REPORT, Role.ANALYST) == [
         ("2026-03-01", "out_of_range", 1, 2, 2, 0, 0, 3, 4),
         ("2026-03-01", "malformed_json", 2, 1, 1, 0, 0, 3, 4),
         ("2026-03-01", "not_in_enum", 3, 1, 1, 0, 0, 3, 4),
@@ -57,26 +57,26 @@ def test_the_report_follows_rows_through_replay_and_discard(deployed: Warehouse,
         patch.setattr("include.landing.source._plain", lambda source: source.stream)
         replay("device_telemetry", Filter(), by="tester")
     discard(Filter(code="malformed_json", before=None, address="*dt=2026-03-01*"), by="tester", reason="test pulse")
-    assert deployed.rows(REPORT, Role.ANALYST) == [
+    assert unfilled.rows(REPORT, Role.ANALYST) == [
         ("2026-03-01", "out_of_range", 1, 2, 1, 1, 0, 3, 4),
         ("2026-03-01", "malformed_json", 2, 1, 0, 0, 1, 3, 4),
         ("2026-03-01", "not_in_enum", 3, 1, 1, 0, 0, 3, 4),
         ("2026-03-02", "malformed_json", 1, 1, 1, 0, 0, 2, 3),
         ("2026-03-02", "unreadable_file", 2, 1, 0, 1, 0, 2, 3),
     ]
-    assert deployed.rows(FILES, Role.ANALYST) == [(1, 3, 1, 0, 1, 1, 1), (0, 1, 1, 1, 1, 1, 0)]
+    assert unfilled.rows(FILES, Role.ANALYST) == [(1, 3, 1, 0, 1, 1, 1), (0, 1, 1, 1, 1, 1, 0)]
     assert_platform_tests_pass()
     status = next(status for status in stream_statuses(at(2)) if status.stream == "device_telemetry")
     assert (status.landed, status.accepted, status.quarantined, status.replayed, status.open_quarantine) == (5, 1, 4, 2, 2)
     for query in ("select original from ops.quarantine", "select * from ops.quarantine_event"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            deployed.rows(query, Role.ANALYST)
+            unfilled.rows(query, Role.ANALYST)
 
 
-def test_the_report_would_notice_a_row_in_no_state(deployed: Warehouse) -> None:
+def test_the_report_would_notice_a_row_in_no_state(unfilled: Warehouse) -> None:
     put("device_telemetry", ["{broken"], arrived_at=at(0, 2))
     land_pending("device_telemetry", arrived_from=at(0), arrived_before=at(3))
-    deployed.execute("update ops.file set quarantined = 0, duplicate = 1")
+    unfilled.execute("update ops.file set quarantined = 0, duplicate = 1")
     nodes: list[Any] = invoke(["test", "--select", "fct_landing_file,test_type:data", "--vars", json.dumps(fix_horizon().as_vars())], purpose="platform-tests")
     assert [node.status for node in nodes].count("fail") == 1
 

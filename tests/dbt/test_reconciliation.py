@@ -41,23 +41,23 @@ def failures_of_platform() -> list[str]:
     return [node.unique_id for node in nodes if node.status != "pass"]
 
 
-def test_each_file_is_balanced_and_a_falsified_book_is_not(deployed: Warehouse) -> None:
+def test_each_file_is_balanced_and_a_falsified_book_is_not(unfilled: Warehouse) -> None:
     put("orders", [order("o1", "c1", at(0)), order("o2", "c1", at(0)), "{broken"], arrived_at=at(1))
     put("orders", [order("o1", "c1", at(0)), order("o3", "c1", at(0))], arrived_at=at(1, 1))
     land_pending("orders", arrived_from=at(0), arrived_before=at(3))
     put("orders", [order("o1", "c1", at(0), gross=40.0, updated_at=at(0, 3))], arrived_at=at(2))
     land_pending("orders", arrived_from=at(0), arrived_before=at(3))
-    assert deployed.rows(REPORT, Role.ANALYST) == [(file, True, True, True, True) for file in (1, 2, 3)]
+    assert unfilled.rows(REPORT, Role.ANALYST) == [(file, True, True, True, True) for file in (1, 2, 3)]
     assert failures_of_platform() == []
-    deployed.execute("update ops.quarantine set file_id = 2")
-    assert deployed.rows(REPORT, Role.ANALYST)[:2] == [(1, False, True, False, True), (2, False, True, False, True)]
-    deployed.execute("update ops.quarantine set file_id = 1")
-    deployed.execute("insert into ops.movement (stream, partition, batch_id, rows_of_batch, reason, row_count) values ('orders', 'orders_h1', 1, 1, 'load', 5)")
-    assert deployed.rows(REPORT, Role.ANALYST)[:2] == [(1, False, True, True, False), (2, False, True, True, False)]
+    unfilled.execute("update ops.quarantine set file_id = 2")
+    assert unfilled.rows(REPORT, Role.ANALYST)[:2] == [(1, False, True, False, True), (2, False, True, False, True)]
+    unfilled.execute("update ops.quarantine set file_id = 1")
+    unfilled.execute("insert into ops.movement (stream, partition, batch_id, rows_of_batch, reason, row_count) values ('orders', 'orders_h1', 1, 1, 'load', 5)")
+    assert unfilled.rows(REPORT, Role.ANALYST)[:2] == [(1, False, True, True, False), (2, False, True, True, False)]
     assert len(failures_of_platform()) == 1
 
 
-def test_a_file_whose_row_loses_its_place_to_an_earlier_arrival_is_still_balanced(deployed: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_row_loses_its_place_to_an_earlier_arrival_is_still_balanced(unfilled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     strict = replace(load_contract("orders"), version_field=None, on_conflict=OnConflict.QUARANTINE)
     monkeypatch.setattr("include.landing.load.load_contract", lambda stream: strict)
     put("orders", [order("o1", "late", at(0)), order("o2", "c1", at(0))], arrived_at=at(1, 1))
@@ -65,12 +65,12 @@ def test_a_file_whose_row_loses_its_place_to_an_earlier_arrival_is_still_balance
     put("orders", [order("o1", "early", at(0)), order("o2", "c1", at(0))], arrived_at=at(1))
     land_pending("orders", arrived_from=at(0), arrived_before=at(3))
     accepted = "select accepted_count, batch_moved_count from platform.rpt_reconciliation order by file_id"
-    assert deployed.rows(accepted, Role.ANALYST) == [(0, 0), (2, 2)]
-    assert deployed.rows(REPORT, Role.ANALYST) == [(file, True, True, True, True) for file in (1, 2)]
+    assert unfilled.rows(accepted, Role.ANALYST) == [(0, 0), (2, 2)]
+    assert unfilled.rows(REPORT, Role.ANALYST) == [(file, True, True, True, True) for file in (1, 2)]
     assert failures_of_platform() == []
 
 
-def test_every_additive_measure_is_compared_with_its_input(deployed: Warehouse) -> None:
+def test_every_additive_measure_is_compared_with_its_input(unfilled: Warehouse) -> None:
     nodes = manifest_json()["nodes"].values()
     compared: dict[str, set[str]] = {}
     for node in nodes:
@@ -93,11 +93,11 @@ def test_every_additive_measure_is_compared_with_its_input(deployed: Warehouse) 
     assert {"fct_order", "fct_device_reading_hourly", "fct_maintenance_event"} <= set(compared)
 
 
-def test_a_mart_that_does_not_add_up_is_named_with_its_streams_and_batches(deployed: Warehouse) -> None:
+def test_a_mart_that_does_not_add_up_is_named_with_its_streams_and_batches(unfilled: Warehouse) -> None:
     put("device_telemetry", [telemetry("m1", at(0, 1)), telemetry("m1", at(0, 2))], arrived_at=at(0, 3))
     land_pending("device_telemetry", arrived_from=at(0), arrived_before=at(1))
     build_marts()
-    deployed.execute("update maintenance.fct_device_reading_hourly set sum_temperature_c = sum_temperature_c + 1")
+    unfilled.execute("update maintenance.fct_device_reading_hourly set sum_temperature_c = sum_temperature_c + 1")
     put("device_telemetry", [telemetry("m2", at(0, 1))], arrived_at=at(0, 4))
     land_pending("device_telemetry", arrived_from=at(0), arrived_before=at(1))
     of = fix_horizon()

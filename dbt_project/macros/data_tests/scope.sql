@@ -12,9 +12,9 @@
 
 {#- A model of the project by name. Tests name a model of another call by name and not by ref(): with a ref dbt would leave the test out of every call that does not select both. -#}
 {% macro model_named(name) -%}
-    {%- set found = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model') | selectattr('name', 'equalto', name) | list -%}
-    {%- if not found -%}{{ exceptions.raise_compiler_error("a data test names '" ~ name ~ "', which is no model") }}{%- endif -%}
-    {{ return(found[0]) }}
+    {%- set node = graph.nodes.get('model.tidemark.' ~ name) -%}
+    {%- if not node -%}{{ exceptions.raise_compiler_error("a data test names '" ~ name ~ "', which is no model") }}{%- endif -%}
+    {{ return(node) }}
 {%- endmacro %}
 
 {% macro relation_named(name) -%}

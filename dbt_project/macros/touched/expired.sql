@@ -13,7 +13,7 @@
     {%- set found = [] -%}
     {%- for parent in node.depends_on.nodes if parent.startswith('model.') and graph.nodes[parent].name.startswith('stg_') -%}
         {%- set stream = graph.nodes[parent].name[4:] -%}
-        {%- set source = graph.sources.values() | selectattr('source_name', 'equalto', 'raw') | selectattr('name', 'equalto', stream) | first -%}
+        {%- set source = graph.sources['source.tidemark.raw.' ~ stream] -%}
         {%- if source.config.meta.get('expires') -%}
             {%- set mapping = node.config.get('inputs', {}).get('stg_' ~ stream, {}) -%}
             {%- for column, expression in mapping.items() if expression in [window_of('event_at', '1 minute'), hour_of('event_at'), date_of('event_at')] -%}

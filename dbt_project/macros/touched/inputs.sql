@@ -35,15 +35,14 @@
 
 {#- Description of one input: kind 'stream' (a staging view) or 'model', its relation, key columns and column of event time. -#}
 {% macro describe_input(name) -%}
-    {%- set found = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model') | selectattr('name', 'equalto', name) | list -%}
-    {%- if not found -%}
+    {%- set node = graph.nodes.get('model.tidemark.' ~ name) -%}
+    {%- if not node -%}
         {{ exceptions.raise_compiler_error("inputs of " ~ this ~ " name '" ~ name ~ "', which is no model") }}
     {%- endif -%}
-    {%- set node = found[0] -%}
     {%- set relation = api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) -%}
     {%- if name.startswith('stg_') -%}
         {%- set stream = name[4:] -%}
-        {%- set source = graph.sources.values() | selectattr('source_name', 'equalto', 'raw') | selectattr('name', 'equalto', stream) | first -%}
+        {%- set source = graph.sources['source.tidemark.raw.' ~ stream] -%}
         {%- set columns = ['tenant_id', 'event_at'] -%}
         {%- for column in source.config.meta.bucket_columns if column not in columns -%}{%- do columns.append(column) -%}{%- endfor -%}
         {{ return({'kind': 'stream', 'name': name, 'stream': stream, 'relation': relation, 'columns': columns, 'event_time': 'event_at', 'rowtype': 'raw.' ~ adapter.quote(stream)}) }}

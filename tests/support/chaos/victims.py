@@ -19,7 +19,7 @@ import psycopg
 
 from include.contracts import streams
 from include.settings import get_settings
-from include.transform import Build, build, fix_horizon
+from include.transform import Build, build, fix_horizon, request_touch
 from include.warehouse import WarehouseUnavailable
 from tests.support.chaos.landing_round import land_round
 from tests.support.chaos.plan import Part
@@ -30,6 +30,7 @@ TASKS = (*(f"tag:{domain},tag:micro_batch" for domain in ("core", "maintenance",
 FIRST_ARRIVAL = datetime(2026, 1, 1, tzinfo=UTC)
 LAST_ARRIVAL = FIRST_ARRIVAL + timedelta(days=365)
 TRIES = 3
+BEFORE_EVERYTHING = datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC)
 
 _PARTS = {
     Part.COLLECT: r"create temporary table touched__",
@@ -55,6 +56,8 @@ def builder(watch: Watch) -> None:
     run = json.loads(state.read_text()) if state.exists() else None
     try:
         if run is None or run["tries"] >= TRIES:
+            # A backfill of a day without events: otherwise a model whose inputs stand still would have no steps to be killed at.
+            request_touch(*BEFORE_EVERYTHING, "chaos")
             of = fix_horizon()
             run = {"build_id": of.build_id, "horizon": of.horizon, "task": 0, "tries": 0}
         while run["task"] < len(TASKS):
