@@ -17,11 +17,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import Metadata, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import dag
 
 from include.assets import DEVICE_FAILURE, DEVICE_FEATURES
-from include.tags import Pool, Tag
+from include.stack.model_tasks import add_scoring_task, add_shadow_task
+from include.tags import Tag
 
 
 @dag(
@@ -35,24 +35,8 @@ from include.tags import Pool, Tag
     doc_md=__doc__,
 )
 def score_device_failure():
-    # First in the pool of one, but the other task does not depend on it: whether the champion can score says nothing about its shadow.
-    @task(pool=Pool.ML, outlets=[DEVICE_FAILURE], priority_weight=2)
-    def score_champion():
-        from ml.usecases import device_failure
-
-        rows = device_failure.score_champion()
-        if not rows:
-            raise AirflowSkipException("no champion yet, or no feature row changed")
-        yield Metadata(DEVICE_FAILURE, extra={"rows": rows})
-
-    @task(pool=Pool.ML)
-    def score_shadows() -> None:
-        from ml.usecases import device_failure
-
-        device_failure.score_shadows()
-
-    score_champion()
-    score_shadows()
+    add_scoring_task("device_failure", "score_champion", DEVICE_FAILURE, priority_weight=2)
+    add_shadow_task("device_failure")
 
 
 score_device_failure()

@@ -18,11 +18,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import Metadata, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import dag
 
 from include.assets import COMPONENT_FAILURE, DEVICE_FAILURE_24H, DEVICE_FEATURES, REMAINING_LIFE
-from include.tags import Pool, Tag
+from include.stack.model_tasks import add_scoring_task, add_shadow_task
+from include.tags import Tag
 
 
 @dag(
@@ -36,42 +36,11 @@ from include.tags import Pool, Tag
     doc_md=__doc__,
 )
 def score_failure_details():
-    @task(pool=Pool.ML, outlets=[DEVICE_FAILURE_24H], priority_weight=2)
-    def score_device_failure_24h():
-        from ml.usecases import device_failure_24h
-
-        if not (rows := device_failure_24h.score_champion()):
-            raise AirflowSkipException("no champion yet, or no feature row changed")
-        yield Metadata(DEVICE_FAILURE_24H, extra={"rows": rows})
-
     # What work orders show goes first in the pool of one.
-    @task(pool=Pool.ML, outlets=[COMPONENT_FAILURE], priority_weight=3)
-    def score_component_failure():
-        from ml.usecases import component_failure
-
-        if not (rows := component_failure.score_champion()):
-            raise AirflowSkipException("no champion yet, or no feature row changed")
-        yield Metadata(COMPONENT_FAILURE, extra={"rows": rows})
-
-    @task(pool=Pool.ML, outlets=[REMAINING_LIFE], priority_weight=3)
-    def score_remaining_life():
-        from ml.usecases import remaining_life
-
-        if not (rows := remaining_life.score_champion()):
-            raise AirflowSkipException("no champion yet, or no feature row changed")
-        yield Metadata(REMAINING_LIFE, extra={"rows": rows})
-
-    @task(pool=Pool.ML)
-    def score_shadows() -> None:
-        from ml.usecases import component_failure, device_failure_24h, remaining_life
-
-        for use_case in (device_failure_24h, component_failure, remaining_life):
-            use_case.score_shadows()
-
-    score_component_failure()
-    score_remaining_life()
-    score_device_failure_24h()
-    score_shadows()
+    add_scoring_task("component_failure", "score_component_failure", COMPONENT_FAILURE, priority_weight=3)
+    add_scoring_task("remaining_life", "score_remaining_life", REMAINING_LIFE, priority_weight=3)
+    add_scoring_task("device_failure_24h", "score_device_failure_24h", DEVICE_FAILURE_24H, priority_weight=2)
+    add_shadow_task("device_failure_24h", "component_failure", "remaining_life")
 
 
 score_failure_details()

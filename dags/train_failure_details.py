@@ -21,7 +21,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, dag
 
-from include.stack.training_tasks import add_training_task
+from include.stack.model_tasks import add_training_task
 from include.tags import Tag
 
 

@@ -30,7 +30,7 @@ import pandas as pd
 import psycopg
 from psycopg import sql
 
-from ml.lifecycle.schema import FeatureSchema, FeatureSchemaMismatch
+from ml.lifecycle.schema import FeatureSchema, FeatureSchemaMismatch, FeaturesNotBuilt
 
 OUTCOME = "outcome"
 IS_KNOWN = "outcome_is_known"  # of a time to an event: false where the entity left before it failed and before its window was over
@@ -161,7 +161,7 @@ def offered_columns(connection: psycopg.Connection[Any], relation: Relation) -> 
         try:
             cursor.execute(sql.SQL("select * from {} limit 0").format(relation.identifier))
         except psycopg.errors.UndefinedTable as error:
-            raise FeatureSchemaMismatch(f"{relation} does not exist yet: build the marts first (DAG build_marts)") from error
+            raise FeaturesNotBuilt(f"{relation} does not exist yet: build the marts first (DAG build_marts)") from error
         types = connection.adapters.types
         return {column.name: info.name if (info := types.get(column.type_code)) else str(column.type_code) for column in cursor.description or ()}
 

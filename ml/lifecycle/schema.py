@@ -36,6 +36,10 @@ class FeatureSchemaMismatch(ValueError):
     """The table does not offer the features that the model needs, or offers them with another type."""
 
 
+class FeaturesNotBuilt(FeatureSchemaMismatch):
+    """The table is not there: nothing was built yet."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One input of a model: the column of the feature table and the kind of its values."""
