@@ -113,6 +113,13 @@ def test_a_model_that_stands_still_gets_back_what_its_readers_lost(built: Wareho
     assert built.rows(readers.format(mart)) == [(True, False)]
 
 
+def test_a_column_that_a_table_lacks_is_added_and_filled_where_something_moved(built: Warehouse) -> None:
+    built.execute("alter table customers.fct_order drop column net_usd")
+    land(File("orders", at(6), (order("o-new", "c1", at(5, 8)),)))
+    build_marts("fct_order")
+    assert built.rows("select count(*) filter (where order_id = 'o-new'), count(*) from customers.fct_order where net_usd is not null") == [(1, 1)]
+
+
 def test_a_small_batch_touches_only_its_buckets(built: Warehouse) -> None:
     land(File("device_telemetry", at(6), (telemetry("m3", at(3, 12, 30)),)))
     of = fix_horizon()

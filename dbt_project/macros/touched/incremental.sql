@@ -43,7 +43,8 @@
         ~ " from pg_attribute where attrelid = '" ~ existing_relation ~ "'::regclass and attnum > 0 and not attisdropped)"
     )[0] -%}
     {%- if compared[0] -%}{{ return(fromjson(compared[1])) }}{%- endif -%}
-    {%- if not config.get('contract', {}).get('enforced') -%}
+    {%- set contract = config.get('contract') -%}
+    {%- if not contract or not contract.enforced -%}
         {%- do adapter.expand_target_column_types(from_relation=temp_relation, to_relation=existing_relation) -%}
     {%- endif -%}
     {{ return(process_schema_changes(config.get('on_schema_change'), temp_relation, existing_relation) or adapter.get_columns_in_relation(existing_relation)) }}
